@@ -1,0 +1,80 @@
+"""Grey levels: the 0-255 scale that quantization steps are measured in, whatever range a network takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from monai.utils import StrEnum
+from torch import Tensor
+
+__all__ = ["GreyScale", "OutputNorm", "constant_slices", "stretch_slices"]
+
+LEVELS = 255.0
+CENTER = 128.0  # the level that a coefficient of 0 stands for, as in JPEG
+
+
+class OutputNorm(StrEnum):
+    """How an attacked volume is brought back into the allowed intensities."""
+
+    CLIP = "clip"
+    SLICE_MINMAX = "slice_minmax"
+
+
+@dataclass(frozen=True)
+class GreyScale:
+    """Map intensities of ``value_range`` to centered grey levels, -128 to 127, and back.
+
+    Example:
+        >>> scale = GreyScale((-1.0, 1.0))
+        >>> scale.to_levels(torch.tensor([-1.0, 1.0])).tolist()
+        [-128.0, 127.0]
+    """
+
+    value_range: tuple[float, float]
+
+    def to_unit(self, volume: Tensor) -> Tensor:
+        """Map ``value_range`` to [0, 1]."""
+        low, high = self.value_range
+        return volume if (low, high) == (0.0, 1.0) else (volume - low) / (high - low)
+
+    def from_unit(self, volume: Tensor) -> Tensor:
+        """Map [0, 1] to ``value_range``."""
+        low, high = self.value_range
+        return volume if (low, high) == (0.0, 1.0) else volume * (high - low) + low
+
+    def to_levels(self, volume: Tensor) -> Tensor:
+        """Map ``value_range`` to -128 to 127."""
+        return self.to_unit(volume) * LEVELS - CENTER
+
+    @staticmethod
+    def levels_to_unit(levels: Tensor) -> Tensor:
+        """Map -128 to 127 to [0, 1]."""
+        return (levels + CENTER) / LEVELS
+
+
+def constant_slices(volume: Tensor) -> Tensor:
+    """Tell which (H, W) slices of ``(B, C, H, W, D)`` hold one value only; shape ``(B, C, 1, 1, D)``."""
+    return volume.amax((2, 3), keepdim=True) - volume.amin((2, 3), keepdim=True) <= 16 * torch.finfo(volume.dtype).eps
+
+
+def stretch_slices(volume: Tensor, keep: Tensor | None = None) -> Tensor:
+    """Stretch every (H, W) slice of ``(B, C, H, W, D)`` so that its extremes are 0 and 1.
+
+    The authors' code does this after every inverse DCT; it is not in the paper. It is an unbounded change of contrast
+    that no gradient chose. A slice of one value, where that code divides 0 by 0, is only clipped to [0, 1].
+
+    Args:
+        volume: volumes near [0, 1].
+        keep: slices to be clipped only, of shape ``(B, C, 1, 1, D)``: those of air, say, whose faint ripples would be
+            stretched to full contrast.
+
+    Example:
+        >>> stretch_slices(torch.tensor([0.2, 0.4]).view(1, 1, 2, 1, 1)).flatten().tolist()
+        [0.0, 1.0]
+    """
+    low, high = volume.amin((2, 3), keepdim=True), volume.amax((2, 3), keepdim=True)
+    flat = constant_slices(volume.detach())
+    flat = flat if keep is None else flat | keep
+    stretched = (volume - low) / (high - low).masked_fill(flat, 1.0)
+    return torch.where(flat, volume, stretched).clamp(0, 1)

@@ -1,0 +1,98 @@
+"""The training loss of VAFT: clean, adversarial and consistency terms over one doubled batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from monai.losses import DiceCELoss
+from torch import Tensor
+from torch.nn.modules.loss import _Loss
+
+from vafa_monai.losses.frequency_consistency import FrequencyConsistencyLoss
+
+__all__ = ["AdversarialConsistencyLoss", "dice_ce"]
+
+
+def dice_ce() -> DiceCELoss:
+    """Return the loss of the published experiments: soft Dice of one-hot labels plus cross entropy."""
+    return DiceCELoss(to_onehot_y=True, softmax=True, squared_pred=True, smooth_nr=0.0, smooth_dr=1e-6)
+
+
+class AdversarialConsistencyLoss(_Loss):
+    """Weigh the segmentation loss of both halves of a doubled batch and their consistency.
+
+    ``clean_weight * L(clean) + adversarial_weight * L(adversarial) + consistency_weight * L_fr`` is Eq. 3 of the paper
+    (Hanif et al., MICCAI 2023) with every weight 1. The weights are independent: the published model "without
+    frequency consistency" is adversarial only, ``clean_weight=0, consistency_weight=0``.
+    :class:`vafa_monai.handlers.AdversarialTrainingHandler` makes the batch.
+
+    Args:
+        loss_function: segmentation loss of ``(logits, labels)``; ``None`` is soft Dice plus cross entropy.
+        consistency: loss of ``(adversarial logits, clean logits)``; ``None`` is :class:`FrequencyConsistencyLoss`.
+        clean_weight: weight of the loss of the clean half, >= 0.
+        adversarial_weight: weight of the loss of the adversarial half, >= 0.
+        consistency_weight: weight of the consistency of both, >= 0.
+
+    Raises:
+        ValueError: if a weight is negative, if all are 0, or if the batch of the prediction is not even.
+
+    Example:
+        >>> loss = AdversarialConsistencyLoss(clean_weight=0.0, adversarial_weight=0.0)
+        >>> loss(torch.ones(2, 2, 4, 4, 4), torch.zeros(2, 1, 4, 4, 4)).item()  # equal halves are consistent
+        0.0
+    """
+
+    def __init__(
+        self,
+        loss_function: Callable[[Tensor, Tensor], Tensor] | None = None,
+        consistency: Callable[[Tensor, Tensor], Tensor] | None = None,
+        *,
+        clean_weight: float = 1.0,
+        adversarial_weight: float = 1.0,
+        consistency_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        weights = {"clean": clean_weight, "adversarial": adversarial_weight, "consistency": consistency_weight}
+        for name, weight in weights.items():
+            if weight < 0:
+                raise ValueError(f"{name}_weight must be at least 0, got {weight!r}.")
+        if not any(weights.values()):
+            raise ValueError("clean_weight, adversarial_weight or consistency_weight must be positive, got 0 for all.")
+        self.loss_function = dice_ce() if loss_function is None else loss_function
+        self.consistency = FrequencyConsistencyLoss() if consistency is None else consistency
+        self.weights = weights
+
+    def forward(self, input: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
+        """Return the weighted sum for predictions and labels of a batch ``[clean; adversarial]``.
+
+        Args:
+            input: logits of shape ``(2B, C, H, W, D)``, or the list of them of deep supervision, finest first.
+            target: labels of shape ``(2B, 1, H, W, D)``, each half the same.
+
+        Returns:
+            Loss of no dimension.
+        """
+        clean, adversarial = _halves(input)
+        clean_target, adversarial_target = _halves(target)
+        terms = {
+            "clean": lambda: self.loss_function(clean, clean_target),
+            "adversarial": lambda: self.loss_function(adversarial, adversarial_target),
+            "consistency": lambda: self.consistency(_finest(adversarial), _finest(clean)),
+        }
+        return torch.stack([self.weights[name] * term() for name, term in terms.items() if self.weights[name]]).sum()
+
+
+def _halves(batch: Tensor | Sequence[Tensor]) -> tuple:
+    """Split ``(2B, ...)``, or every tensor of a list of them, into its first and its second half."""
+    if not isinstance(batch, Tensor):
+        pairs = [_halves(part) for part in batch]
+        return [first for first, _ in pairs], [second for _, second in pairs]
+    if len(batch) % 2:
+        raise ValueError(f"input must hold a clean and an adversarial half of equal size, got a batch of {len(batch)}.")
+    return tuple(batch.chunk(2))
+
+
+def _finest(logits: Tensor | Sequence[Tensor]) -> Tensor:
+    """Return the logits of full resolution."""
+    return logits if isinstance(logits, Tensor) else logits[0]
