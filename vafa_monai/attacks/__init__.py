@@ -9,6 +9,7 @@ from vafa_monai.attacks.grey_level import OutputNorm
 from vafa_monai.attacks.identity import Identity
 from vafa_monai.attacks.pgd import PGD
 from vafa_monai.attacks.quantization_table import Rounding
+from vafa_monai.attacks.setting import describe
 from vafa_monai.attacks.uniform_quantization import UniformQuantization
 from vafa_monai.attacks.vafa import VAFA
 
@@ -27,4 +28,5 @@ __all__ = [
     "Rounding",
     "UniformQuantization",
     "ascend",
+    "describe",
 ]

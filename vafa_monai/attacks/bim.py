@@ -13,7 +13,7 @@ __all__ = ["BIM"]
 class BIM(PGD):
     """:class:`PGD` from the clean volume in steps of ``2 * eps / steps`` (Kurakin et al., 2016).
 
-    https://arxiv.org/abs/1607.02533. The experiments of the VAFA paper use ``step_size=0.01``, with which it equals their PGD.
+    https://arxiv.org/abs/1607.02533. With the ``step_size=0.01`` of the VAFA paper it equals that paper's PGD.
 
     Example:
         >>> BIM(eps=0.1, steps=10).random_start

@@ -1,10 +1,12 @@
-"""Checks of the settings of an attack."""
+"""Checks of the settings of an attack, and their description."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
 
-__all__ = ["require_at_least", "require_block_size", "require_count"]
+__all__ = ["describe", "require_at_least", "require_block_size", "require_count"]
 
 
 def require_at_least(name: str, value: float, lowest: float) -> None:
@@ -29,3 +31,30 @@ def require_block_size(value: Sequence[int]) -> tuple[int, int, int]:
     if len(edges) != 3 or not all(isinstance(edge, int) and edge >= 1 for edge in edges):
         raise ValueError(f"block_size must be three edges (h, w, d) of at least 1 voxel, got {value!r}.")
     return edges
+
+
+def describe(attack: Callable) -> dict[str, Any]:
+    """Return what an attack is as JSON: its import path and its settings, a loss by its class name.
+
+    Example:
+        >>> from vafa_monai.attacks import GaussianNoise
+        >>> describe(GaussianNoise(std=0.5))
+        {'_target_': 'vafa_monai.attacks.GaussianNoise', 'value_range': [0.0, 1.0], 'std': 0.5, 'seed': 0}
+    """
+    kind = type(attack)
+    package = (
+        kind.__module__.rpartition(".")[0] if kind.__module__.startswith("vafa_monai.attacks.") else kind.__module__
+    )
+    settings = (
+        {item.name: _as_json(getattr(attack, item.name)) for item in fields(attack)} if is_dataclass(attack) else {}
+    )
+    return {"_target_": f"{package}.{kind.__qualname__}", **settings}
+
+
+def _as_json(value: Any) -> Any:
+    """Return a number, text or list; the class name of anything else."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    return [_as_json(item) for item in value] if isinstance(value, (tuple, list)) else type(value).__name__

@@ -34,10 +34,10 @@ class UniformQuantization(Attack):
         ValueError: if a setting is impossible.
 
     Example:
-        >>> volume = torch.rand(1, 1, 4, 5, 6)
+        >>> volume = torch.tensor([0.0, 0.4, 0.6, 1.0]).view(1, 1, 1, 2, 2)
         >>> adv = UniformQuantization(block_size=(1, 1, 1), q=255)(volume, volume * 0, network=None)
-        >>> adv.unique().tolist()  # blocks of one voxel: levels -128, 0 and 127 are left
-        [0.0, 0.501960813999176, 1.0]
+        >>> [round(value, 3) for value in adv.flatten().tolist()]  # one voxel a block: levels -255, clipped, and 0
+        [0.0, 0.502, 0.502, 0.502]
     """
 
     block_size: Sequence[int] = (32, 32, 32)

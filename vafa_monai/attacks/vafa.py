@@ -44,7 +44,7 @@ PRESETS: Mapping[VAFAPreset, Mapping[str, Any]] = MappingProxyType(
             "output_norm": OutputNorm.CLIP,
             "iterate": Iterate.LAST_EVALUATED,
         },
-        VAFAPreset.AUDIT: {},
+        VAFAPreset.AUDIT: {"ssim_weight": 0},
     }
 )
 
@@ -58,7 +58,8 @@ class VAFA(GradientAttack):
     A table has one step for every coefficient of every block, sample and channel. Volumes of any size are padded to
     whole blocks and cropped again. ``block_size=(8, 8, 1)`` is the 2D form, every (H, W) slice by itself.
 
-    The defaults are the preset ``audit``. What the paper prints and what its authors published differ; see the presets.
+    The defaults are the preset ``audit`` with the structural-similarity term of Eq. 2. What the paper prints and what
+    its authors published differ; see :meth:`preset`.
 
     Args:
         block_size: block edges ``(h, w, d)`` in voxels.
@@ -80,8 +81,8 @@ class VAFA(GradientAttack):
         ValueError: if a setting is impossible.
 
     Example:
-        >>> VAFA.preset("authors", q_max=30).q_min, VAFA().output_norm
-        (5, <OutputNorm.CLIP: 'clip'>)
+        >>> [(attack.q_min, str(attack.output_norm)) for attack in (VAFA.preset("authors"), VAFA())]
+        [(5, 'slice_minmax'), (1, 'clip')]
     """
 
     block_size: Sequence[int] = (32, 32, 32)
@@ -101,8 +102,8 @@ class VAFA(GradientAttack):
 
         ``"authors"`` reproduces the published code: start at ``q_max``, never below 5, soft rounding, every slice
         stretched to full contrast, the image before the last update. ``"paper"`` follows Algorithm 1 as printed: start
-        at 1, clip to 1 and ``q_max``. ``"audit"`` is the strongest honest form, and the default: no stretch, true
-        rounding, the best iterate.
+        at 1, clip to 1 and ``q_max``. ``"audit"`` is the strongest honest form: no stretch, true rounding, the best
+        iterate, and no structural-similarity term, which only holds an attack back.
 
         Raises:
             ValueError: if ``name`` is unknown.

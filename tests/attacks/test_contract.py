@@ -1,0 +1,429 @@
+"""The promises of every attack, one table of instances against one list of promises."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from torch import Tensor, nn
+
+from vafa_monai.attacks import BIM, FGSM, PGD, VAFA, Attack, GaussianNoise, GradientAttack, Identity, UniformQuantization
+from vafa_monai.losses import dice_ce
+
+BLOCK = (4, 3, 5)  # divides the width of the volume, but neither its height nor its depth
+
+ATTACKS: dict[str, Attack] = {
+    "vafa_authors": VAFA.preset("authors", block_size=BLOCK, steps=3),
+    "vafa_paper": VAFA.preset("paper", block_size=BLOCK, steps=3),
+    "vafa_audit": VAFA.preset("audit", block_size=BLOCK, steps=3),
+    "vafa_with_ssim": VAFA(block_size=BLOCK, steps=3),
+    "vafa_2d": VAFA(block_size=(4, 4, 1), steps=3),
+    "vafa_targeted": VAFA(block_size=BLOCK, steps=3, targeted=True),
+    "pgd": PGD(steps=3),
+    "pgd_random_start": PGD(steps=3, random_start=True),
+    "pgd_best": PGD(steps=3, iterate="best"),
+    "pgd_targeted": PGD(steps=3, targeted=True),
+    "bim": BIM(steps=3),
+    "fgsm": FGSM(),
+    "gaussian_noise": GaussianNoise(),
+    "identity": Identity(),
+    "identity_stretched": Identity(output_norm="slice_minmax"),
+    "uniform_quantization": UniformQuantization(block_size=BLOCK),
+}
+GRADIENT = {name: attack for name, attack in ATTACKS.items() if isinstance(attack, GradientAttack)}
+STRETCHED = ("vafa_authors", "identity_stretched")  # their change is bounded by value_range alone
+
+
+def table(*names: str) -> pytest.MarkDecorator:
+    """Parametrize by the named attacks."""
+    return pytest.mark.parametrize("attack", [pytest.param(ATTACKS[name], id=name) for name in names])
+
+
+every_attack = table(*ATTACKS)
+every_gradient_attack = table(*GRADIENT)
+
+
+def width_of(attack: Attack) -> float:
+    low, high = attack.value_range
+    return high - low
+
+
+# What comes out
+
+
+@every_attack
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_shape_dtype_and_device_are_those_of_the_inputs(attack, dtype, device, volume, label, tiny_network):
+    inputs = volume.to(device, dtype)
+    adv = attack(inputs, label.to(device), tiny_network.to(inputs))
+    assert (adv.shape, adv.dtype, adv.device, adv.requires_grad) == (inputs.shape, dtype, inputs.device, False)
+
+
+@every_attack
+@pytest.mark.parametrize("size", [(1, 1, 4, 3, 5), (1, 1, 5, 2, 3), (3, 1, 7, 12, 6)], ids=str)
+def test_every_size_can_be_attacked(attack, size, tiny_network):
+    inputs = torch.rand(size, generator=torch.Generator().manual_seed(0))
+    adv = attack(inputs, (inputs > 0.5).long(), tiny_network)
+    assert adv.shape == inputs.shape
+    assert torch.equal(adv, inputs) == (attack == Identity())
+
+
+@every_attack
+@pytest.mark.parametrize("value_range", [(0.0, 1.0), (-1000.0, 1000.0), (-0.7, 1.9)], ids=str)
+def test_intensities_stay_inside_value_range(attack, value_range, volume, label, tiny_network):
+    low, high = value_range
+    adv = dataclasses.replace(attack, value_range=value_range)(low + (high - low) * volume, label, tiny_network)
+    rounding = 1e-6 * (high - low)  # float32
+    assert adv.amin() >= low - rounding
+    assert adv.amax() <= high + rounding
+
+
+@table("pgd", "pgd_random_start", "pgd_best", "pgd_targeted", "bim", "fgsm")
+def test_no_voxel_moves_further_than_eps_and_some_move_that_far(attack, volume, label, tiny_network):
+    change = (attack(volume, label, tiny_network) - volume).abs().amax((1, 2, 3, 4))
+    torch.testing.assert_close(change, torch.full_like(change, attack.eps), rtol=0, atol=1e-6)  # float32
+
+
+@table(*(name for name in ATTACKS if name.startswith("vafa") and name not in STRETCHED), "uniform_quantization")
+def test_quantization_moves_a_volume_by_half_a_step_at_most(attack, volume, label, tiny_network):
+    """By Parseval: the rms error of the padded blocks is at most half the largest quantization step."""
+    change = attack(volume, label, tiny_network) - volume
+    padded = np.prod([-(-size // edge) * edge for size, edge in zip(volume.shape[2:], attack.block_size, strict=True)])
+    largest_step = attack.q if isinstance(attack, UniformQuantization) else attack.q_max
+    assert (change.square().sum((1, 2, 3, 4)) <= padded * (largest_step / 2 / 255) ** 2).all()
+
+
+@every_attack
+@pytest.mark.parametrize("level", [None, 0.0, 0.3, 1.0], ids=["constant slices", "zeros", "grey", "ones"])
+def test_constant_slices_and_volumes_stay_finite(attack, level, volume, label, tiny_network):
+    volume[..., :2], volume[..., 4] = 0.0, 0.7
+    inputs = volume if level is None else torch.full_like(volume, level)
+    adv = attack(inputs, label, tiny_network)
+    assert torch.isfinite(adv).all()
+
+
+@every_attack
+def test_a_batch_equals_its_samples(attack, volume, label, tiny_network):
+    """Every voxel is compared, in double precision: in single precision the sign of a gradient near 0 may differ."""
+    inputs, network = volume.double(), tiny_network.double()
+    single = [attack(inputs[i : i + 1], label[i : i + 1], network) for i in range(len(inputs))]
+    torch.testing.assert_close(attack(inputs, label, network), torch.cat(single), rtol=0, atol=1e-9)
+
+
+@every_attack
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_second_call_equals_first(attack, training, volume, label, normalized_network):
+    normalized_network.train(training)
+    first = attack(volume, label, normalized_network)
+    assert torch.equal(attack(volume, label, normalized_network), first)
+
+
+@every_attack
+@pytest.mark.parametrize("value_range", [(-1000.0, 1000.0), (-3.0, 3.0), (0.0, 255.0)], ids=str)
+def test_intensity_unit_does_not_matter(attack, value_range, volume, label, tiny_network):
+    low, high = value_range
+    volume, network = volume.double(), tiny_network.double()
+    rescaled = dataclasses.replace(attack, value_range=value_range)(
+        low + (high - low) * volume, label, lambda inputs: network((inputs - low) / (high - low))
+    )
+    torch.testing.assert_close((rescaled - low) / (high - low), attack(volume, label, network), rtol=0, atol=1e-9)
+
+
+@every_attack
+def test_metadata_of_the_inputs_is_kept(attack, volume, label, tiny_network):
+    affine = torch.diag(torch.tensor([1.5, 2.0, 3.0, 1.0], dtype=torch.float64))
+    inputs = MetaTensor(volume, affine=affine, meta={"filename_or_obj": "case"})
+    adv = attack(inputs, MetaTensor(label.float()), tiny_network)
+    assert isinstance(adv, MetaTensor)
+    assert torch.equal(adv.affine, affine)
+    assert adv.meta["filename_or_obj"] == "case"
+    assert torch.equal(adv.as_tensor(), attack(volume, label, tiny_network))
+
+
+@every_attack
+def test_attack_works_where_gradients_are_switched_off(attack, volume, label, tiny_network):
+    with torch.no_grad():
+        adv = attack(volume, label, tiny_network)
+    assert torch.equal(adv, attack(volume, label, tiny_network))
+
+
+@every_attack
+def test_attack_works_inside_autocast(attack, device, volume, label, tiny_network):
+    inputs, network = volume.to(device), tiny_network.to(device)
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        adv = attack(inputs, label.to(device), network)
+    assert adv.dtype == torch.float32
+    if not isinstance(attack, GradientAttack):
+        assert torch.equal(adv, attack(inputs, label.to(device), network))
+
+
+# What is left alone
+
+
+def freeze_one_weight_and_fill_the_gradient_of_another(network: nn.Module) -> None:
+    first, *_, last = network.parameters()
+    first.requires_grad_(False)
+    last.grad = torch.ones_like(last)
+
+
+@every_attack
+@pytest.mark.parametrize("mode", ["eval", "train", "mixed"])
+def test_network_is_left_as_it_was(attack, mode, volume, label, normalized_network):
+    network = normalized_network.train(mode != "eval")
+    network[1].train(mode == "train")  # batch norm
+    freeze_one_weight_and_fill_the_gradient_of_another(network)
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    asked, modes = [p.requires_grad for p in network.parameters()], [m.training for m in network.modules()]
+    attack(volume, label, network)
+    torch.testing.assert_close(network.state_dict(), state, rtol=0, atol=0)
+    assert [p.requires_grad for p in network.parameters()] == asked
+    assert [m.training for m in network.modules()] == modes
+    *others, last = network.parameters()
+    assert all(parameter.grad is None for parameter in others)
+    assert torch.equal(last.grad, torch.ones_like(last))
+
+
+@every_gradient_attack
+def test_network_is_left_as_it_was_when_the_attack_fails(attack, volume, label, normalized_network):
+    network = normalized_network.train()
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    with pytest.raises(ValueError, match="class indices"):
+        attack(volume, label + 1, network)
+    torch.testing.assert_close(network.state_dict(), state, rtol=0, atol=0)
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+@every_attack
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_random_generators_are_left_as_they_were(attack, training, volume, label, normalized_network):
+    random.seed(3)
+    torch.manual_seed(3)
+    expected = (random.getstate(), torch.get_rng_state(), np.random.get_state()[1].tolist())  # noqa: NPY002
+    attack(volume, label, normalized_network.train(training))
+    assert random.getstate() == expected[0]
+    assert torch.equal(torch.get_rng_state(), expected[1])
+    assert np.random.get_state()[1].tolist() == expected[2]  # noqa: NPY002
+
+
+@every_attack
+def test_arguments_are_left_as_they_were(attack, volume, label, tiny_network):
+    inputs, targets = volume.clone().requires_grad_(), label.clone()
+    adv = attack(inputs, targets, tiny_network)
+    adv.add_(1)  # no view of the inputs
+    assert torch.equal(inputs.detach(), volume)
+    assert torch.equal(targets, label)
+    assert inputs.requires_grad
+    assert inputs.grad is None
+
+
+class Scale(torch.autograd.Function):
+    """``volume * weight``; the backward notes which of the two gradients are wanted."""
+
+    wanted: list[tuple[bool, ...]] = []  # noqa: RUF012
+
+    @staticmethod
+    def forward(ctx, volume: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(volume, weight)
+        return volume * weight
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        Scale.wanted.append(ctx.needs_input_grad)
+        volume, weight = ctx.saved_tensors
+        return gradient * weight, (gradient * volume).sum()
+
+
+class ScaleNetwork(nn.Module):
+    """A network of one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        scaled = Scale.apply(inputs, self.weight)
+        return torch.cat([scaled, 1 - scaled, scaled**2], dim=1)
+
+
+@pytest.fixture
+def wanted_gradients() -> Iterator[list[tuple[bool, ...]]]:
+    Scale.wanted.clear()
+    yield Scale.wanted
+    Scale.wanted.clear()
+
+
+@every_gradient_attack
+def test_no_gradient_of_a_weight_is_computed(attack, volume, label, wanted_gradients):
+    attack(volume, label, ScaleNetwork())
+    assert wanted_gradients
+    assert set(wanted_gradients) == {(True, False)}
+
+
+@table("gaussian_noise", "identity", "identity_stretched", "uniform_quantization")
+def test_controls_do_not_ask_the_network(attack, volume, label, tiny_network):
+    assert torch.equal(attack(volume, label, None), attack(volume, label, tiny_network))
+
+
+# What it is good for
+
+
+def loss_of(network: nn.Module, inputs: Tensor, label: Tensor) -> float:
+    with torch.no_grad():
+        return dice_ce()(network(inputs), label).item()
+
+
+def losses_of_noise(network: nn.Module, inputs: Tensor, label: Tensor, rms: Tensor) -> list[float]:
+    """Losses of the inputs under ten Gaussian noises of the root mean square ``rms``."""
+    noises = torch.randn(10, *inputs.shape, generator=torch.Generator().manual_seed(0))
+    return [loss_of(network, inputs + rms * noise / noise.square().mean().sqrt(), label) for noise in noises]
+
+
+@table("vafa_audit", "pgd", "pgd_random_start", "pgd_best", "bim", "fgsm")
+def test_loss_rises_more_than_under_noise_of_the_same_size(attack, volume, label, tiny_network):
+    inputs = 0.2 + 0.6 * volume  # nothing is clipped, so both changes keep their size
+    adv = attack(inputs, label, tiny_network)
+    noise = losses_of_noise(tiny_network, inputs, label, (adv - inputs).square().mean().sqrt())
+    assert loss_of(tiny_network, adv, label) > np.mean(noise) + 3 * np.std(noise)
+
+
+@table("vafa_targeted", "pgd_targeted")
+def test_targeted_loss_falls_more_than_under_noise_of_the_same_size(attack, volume, label, tiny_network):
+    inputs, goal = 0.2 + 0.6 * volume, 2 - label
+    adv = dataclasses.replace(attack, **({"ssim_weight": 0} if isinstance(attack, VAFA) else {}))(
+        inputs, goal, tiny_network
+    )
+    noise = losses_of_noise(tiny_network, inputs, goal, (adv - inputs).square().mean().sqrt())
+    assert loss_of(tiny_network, adv, goal) < np.mean(noise) - 3 * np.std(noise)
+
+
+# How it is set up
+
+
+def settings_of(attack: Attack) -> dict:
+    return {f.name: getattr(attack, f.name) for f in dataclasses.fields(attack) if f.name != "loss_function"}
+
+
+@every_attack
+def test_attack_from_json_equals_the_one_from_python(attack, volume, label, tiny_network):
+    config = {"_target_": f"vafa_monai.attacks.{type(attack).__name__}", **settings_of(attack)}
+    rebuilt = ConfigParser({"attack": json.loads(json.dumps(config))}).get_parsed_content("attack")
+    assert type(rebuilt) is type(attack)
+    assert settings_of(rebuilt) == settings_of(attack)
+    assert torch.equal(rebuilt(volume, label, tiny_network), attack(volume, label, tiny_network))
+
+
+@pytest.mark.parametrize("name", ["authors", "paper", "audit"])
+def test_preset_from_json_equals_the_one_from_python(name):
+    config = {"_target_": "vafa_monai.attacks.VAFA.preset", "name": name, "block_size": list(BLOCK), "steps": 3}
+    attack = ConfigParser({"attack": json.loads(json.dumps(config))}).get_parsed_content("attack")
+    assert settings_of(attack) == settings_of(ATTACKS[f"vafa_{name}"])
+
+
+def test_loss_function_can_be_built_from_json(volume, label, tiny_network):
+    loss = {"_target_": "monai.losses.DiceLoss", "to_onehot_y": True, "softmax": True}
+    parser = ConfigParser({"attack": {"_target_": "vafa_monai.attacks.FGSM", "loss_function": loss}})
+    expected = FGSM(loss_function=parser.get_parsed_content("attack#loss_function"))(volume, label, tiny_network)
+    adv = parser.get_parsed_content("attack")(volume, label, tiny_network)
+    assert torch.equal(adv, expected)
+    assert not torch.equal(adv, FGSM()(volume, label, tiny_network))
+
+
+@every_attack
+def test_settings_cannot_be_changed(attack):
+    with pytest.raises(dataclasses.FrozenInstanceError, match="cannot assign to field 'value_range'"):
+        attack.value_range = (0.0, 2.0)
+
+
+@every_attack
+def test_settings_have_names(attack):
+    with pytest.raises(TypeError, match="positional argument"):
+        type(attack)((0.0, 1.0))
+
+
+@every_attack
+@pytest.mark.parametrize("value_range", [(1.0, 0.0), (0.0, 0.0), (0.0, 1.0, 2.0), (float("nan"), 1.0)], ids=str)
+def test_an_empty_value_range_is_refused(attack, value_range):
+    with pytest.raises(ValueError, match=r"value_range must be \(lowest, highest\), got \("):
+        type(attack)(value_range=value_range)
+
+
+NOTHING = {
+    "vafa_authors": VAFA.preset("authors", steps=0),
+    "vafa_audit": VAFA(steps=0),
+    "pgd": PGD(steps=0),
+    "pgd_best": PGD(steps=0, iterate="best"),
+    "bim": BIM(steps=0),
+    "gaussian_noise": GaussianNoise(std=0),
+    "identity": Identity(),
+}
+
+
+@pytest.mark.parametrize("attack", NOTHING.values(), ids=NOTHING.keys())
+def test_without_strength_it_is_the_identity(attack, volume, label, tiny_network):
+    before = volume.clone()
+    adv = attack(volume, label, tiny_network)
+    assert torch.equal(adv, before)
+    assert not torch.equal(adv.add_(1), volume)  # no view of the inputs
+
+
+@pytest.mark.parametrize("attack", [PGD, BIM, FGSM])
+def test_eps_zero_is_the_identity_and_warns_the_caller(attack, volume, label, tiny_network):
+    with pytest.warns(UserWarning, match=f"eps is 0, so {attack.__name__} changes nothing") as caught:
+        nothing = attack(eps=0)
+    assert torch.equal(nothing(volume, label, tiny_network), volume)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+# What it refuses
+
+INPUTS_MUST_FIT = r"inputs must be finite and lie in value_range \(0\.0, 1\.0\), got "
+BAD_ARGUMENTS: dict[str, tuple[Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], str]] = {
+    "nan": (lambda v, t: (v.masked_fill(v > 0.9, float("nan")), t), INPUTS_MUST_FIT + "nan to nan"),
+    "infinite": (lambda v, t: (v.masked_fill(v > 0.9, float("inf")), t), INPUTS_MUST_FIT + "0 to inf"),
+    "too bright": (lambda v, t: (1.01 * v, t), INPUTS_MUST_FIT + r"0 to 1\.01"),
+    "too dark": (lambda v, t: (v - 0.01, t), INPUTS_MUST_FIT + r"-0\.01 to 0\.99"),
+    "integers": (lambda v, t: ((255 * v).int(), t), r"inputs must be floating-point .*, got torch\.int32"),
+    "4D": (lambda v, t: (v[0], t), r"inputs must be .* of shape \(B, C, H, W, D\), got .* \(1, 11, 9, 6\)"),
+    "label of another size": (lambda v, t: (v, t[..., 1:]), r"targets must have .*, got \(2, 1, 11, 9, 5\) for inputs"),
+    "label of another batch": (lambda v, t: (v, t[:1]), r"targets must have the batch .*, got \(1, 1, 11, 9, 6\)"),
+    "label without channel": (lambda v, t: (v, t[:, 0]), r"targets must have .* shape of inputs, got \(2, 11, 9, 6\)"),
+    "negative label": (lambda v, t: (v, t - 1), r"targets must hold class indices from 0 on, got -1"),
+}
+
+
+@every_attack
+@pytest.mark.parametrize(("spoil", "match"), BAD_ARGUMENTS.values(), ids=BAD_ARGUMENTS.keys())
+def test_bad_arguments_are_refused(attack, spoil, match, volume, label, tiny_network):
+    with pytest.raises(ValueError, match=match):
+        attack(*spoil(volume, label), tiny_network)
+
+
+@every_attack
+def test_rounding_beyond_value_range_is_allowed_and_cut(attack, volume, label, tiny_network):
+    adv = attack(volume * (1 + 5e-5), label, tiny_network)  # as resampling does
+    assert torch.isfinite(adv).all()
+
+
+@every_gradient_attack
+def test_a_label_without_a_logit_is_refused(attack, volume, label, tiny_network):
+    with pytest.raises(ValueError, match=r"targets must hold class indices from 0 to 2, got 3"):
+        attack(volume, label + 1, tiny_network)
+
+
+@every_gradient_attack
+def test_a_network_that_returns_a_list_is_refused(attack, volume, label, tiny_network):
+    with pytest.raises(TypeError, match="network must return one tensor of logits, got list; is it in train mode"):
+        attack(volume, label, lambda inputs: [tiny_network(inputs)])
+
+
+@every_gradient_attack
+def test_a_loss_that_is_not_finite_never_looks_like_a_robust_network(attack, volume, label, tiny_network):
+    with pytest.raises(RuntimeError, match=r"finite .*got nan|finite .*got NaN"):
+        attack(volume, label, lambda inputs: tiny_network(inputs) * float("nan"))

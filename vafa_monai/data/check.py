@@ -1,0 +1,148 @@
+"""Checks of cases and checkpoints before long work starts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from torch import nn
+
+__all__ = ["check_cases", "check_checkpoint"]
+
+logger = logging.getLogger(__name__)
+AFFINE_TOLERANCE = 1e-3  # mm
+RANGE_TOLERANCE = 1e-4  # of the width of value_range
+
+
+def check_cases(
+    data: Sequence[Mapping[str, Any]],
+    *,
+    num_classes: int,
+    preprocessing: Callable[[Any], Any] | None = None,
+    value_range: Sequence[float] = (0.0, 1.0),
+    roi_size: Sequence[int] | None = None,
+    exit_on_error: bool = False,
+) -> None:
+    """Refuse cases that cannot be trained on or attacked, each with one sentence.
+
+    Args:
+        data: cases, dictionaries with the paths ``"image"`` and ``"label"``.
+        num_classes: number of classes with the background.
+        preprocessing: deterministic transforms of a case, after which the intensities and the size are checked.
+        value_range: lowest and highest intensity after ``preprocessing``.
+        roi_size: window of the network in voxels; a smaller volume is refused.
+        exit_on_error: end the process with the sentence and exit code 1, as configs do, instead of raising.
+
+    Raises:
+        ValueError: if there is no case, a file is missing or unreadable, an image has NaN or is constant, a label is
+            outside the classes, image and label differ in shape or affine, an intensity is outside ``value_range``, or
+            a volume is smaller than the window.
+    """
+    try:
+        if not data:
+            raise ValueError("data must hold at least one case, got an empty list.")
+        for case in data:
+            _check_files(case, num_classes)
+            if preprocessing is not None:
+                _check_preprocessed(case, preprocessing, value_range, roi_size)
+    except ValueError as error:
+        _fail(error, exit_on_error)
+    logger.info("checked %d cases", len(data))
+
+
+def check_checkpoint(path: str | Path, network: nn.Module, exit_on_error: bool = False) -> None:
+    """Refuse a checkpoint that is missing, unreadable or of another network, with one sentence.
+
+    Args:
+        path: file with a state dict, bare or under ``"model"``; read as data.
+        network: the network that is to get the weights.
+        exit_on_error: end the process with the sentence and exit code 1, as configs do, instead of raising.
+
+    Raises:
+        ValueError: if the checkpoint does not fit.
+    """
+    try:
+        _check_checkpoint(Path(path), network)
+    except ValueError as error:
+        _fail(error, exit_on_error)
+
+
+def _fail(error: ValueError, exit_on_error: bool) -> None:
+    """Raise the error, or end the process with its sentence."""
+    if exit_on_error:
+        raise SystemExit(str(error)) from None
+    raise error
+
+
+def _check_checkpoint(path: Path, network: nn.Module) -> None:
+    """Compare names and shapes."""
+    if not path.is_file():
+        raise ValueError(f"checkpoint must be a file, got {str(path)!r}; train the model first.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"checkpoint must be readable as data (weights only), got {str(path)!r}.") from error
+    weights = content.get("model", content) if isinstance(content, Mapping) else {}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items() if isinstance(tensor, torch.Tensor)}
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    wrong = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+    if wrong:
+        name, first = type(network).__name__, wrong[0]
+        raise ValueError(
+            f"checkpoint must hold the weights of this {name}, got {str(path)!r}, in which {len(wrong)} tensors "
+            f"differ, first {first!r} with shape {found.get(first)} where {wanted.get(first)} is wanted."
+        )
+
+
+def _load(path: Any, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read a volume and its affine."""
+    if not Path(path).is_file():
+        raise ValueError(f"{kind} must be a file, got {str(path)!r}.")
+    try:
+        volume: Any = nib.load(path)
+        return np.asanyarray(volume.dataobj), volume.affine
+    except Exception as error:
+        raise ValueError(f"{kind} must be a readable volume, got {str(path)!r} ({error}).") from error
+
+
+def _check_files(case: Mapping[str, Any], num_classes: int) -> None:
+    """Check the two files of a case."""
+    (image, affine), (label, label_affine) = (_load(case[kind], kind) for kind in ("image", "label"))
+    where = f" for {str(case['image'])!r}"
+    if image.shape != label.shape:
+        raise ValueError(f"label must have the shape of its image {image.shape}, got {label.shape}{where}.")
+    if not np.allclose(affine, label_affine, atol=AFFINE_TOLERANCE):
+        distance = np.abs(affine - label_affine).max()
+        raise ValueError(f"label must have the affine of its image, got one that differs by {distance:.3g} mm{where}.")
+    if not np.isfinite(image).all():
+        raise ValueError(f"image must be finite, got {int((~np.isfinite(image)).sum())} NaN or infinite voxels{where}.")
+    if image.min() == image.max():
+        raise ValueError(f"image must not be constant, got {image.min():g} everywhere{where}.")
+    low, high = label.min(), label.max()
+    if not (low >= 0 and high < num_classes and np.array_equal(label, np.round(label))):
+        rule = f"hold whole class indices from 0 to {num_classes - 1}"
+        raise ValueError(f"label must {rule}, got values from {low:g} to {high:g}{where}.")
+
+
+def _check_preprocessed(
+    case: Mapping[str, Any],
+    preprocessing: Callable[[Any], Any],
+    value_range: Sequence[float],
+    roi_size: Sequence[int] | None,
+) -> None:
+    """Check what the network will see of a case."""
+    image = preprocessing(dict(case))["image"]
+    where = f" for {str(case['image'])!r}"
+    shape = tuple(image.shape[1:])
+    if roi_size is not None and any(size < edge for size, edge in zip(shape, roi_size, strict=True)):
+        raise ValueError(f"image must be at least as large as the window {tuple(roi_size)}, got {shape}{where}.")
+    low, high = float(image.min()), float(image.max())
+    slack = RANGE_TOLERANCE * (value_range[1] - value_range[0])
+    if not (value_range[0] - slack <= low and high <= value_range[1] + slack):
+        rule = f"lie in value_range {tuple(value_range)} after preprocessing"
+        raise ValueError(f"image must {rule}, got {low:.4g} to {high:.4g}{where}.")

@@ -1,0 +1,20 @@
+"""Handlers that attack, harden and report with MONAI's own engines."""
+
+from vafa_monai.handlers.adversarial_saver import AdversarialSaver
+from vafa_monai.handlers.adversarial_training import AdversarialTrainingHandler
+from vafa_monai.handlers.attack import AttackHandler
+from vafa_monai.handlers.batch import AdversarialKeys
+from vafa_monai.handlers.metric import HausdorffDistance95, NormalizedSurfaceDice, OrganPresence, PerceptualSimilarity
+from vafa_monai.handlers.robustness_report import RobustnessReport
+
+__all__ = [
+    "AdversarialKeys",
+    "AdversarialSaver",
+    "AdversarialTrainingHandler",
+    "AttackHandler",
+    "HausdorffDistance95",
+    "NormalizedSurfaceDice",
+    "OrganPresence",
+    "PerceptualSimilarity",
+    "RobustnessReport",
+]

@@ -1,0 +1,47 @@
+"""Adversarial evaluation with MONAI's own evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ignite.engine import Events
+from monai.engines import IterationEvents
+from monai.utils import CommonKeys
+from torch import Tensor
+
+from vafa_monai.handlers.batch import AdversarialKeys, attack_batch
+
+__all__ = ["AttackHandler"]
+
+
+class AttackHandler:
+    """Replace the images of every batch by their attacked version before MONAI's ``SupervisedEvaluator`` sees them.
+
+    The attack meets the evaluator's own pipeline, its inferer and network, in eval mode. The clean images stay in the
+    batch and in the output under ``"clean_image"``, for image-quality metrics. All else is stock.
+
+    Args:
+        attack: attack of :mod:`vafa_monai.attacks`; :class:`vafa_monai.attacks.Identity` is a clean evaluation.
+        image_key: key of the images in the batch.
+    """
+
+    def __init__(self, attack: Callable[..., Tensor], image_key: str = CommonKeys.IMAGE) -> None:
+        self.attack = attack
+        self.image_key = image_key
+
+    def attach(self, engine: Any) -> None:
+        """Attach to an evaluator."""
+        engine.add_event_handler(Events.ITERATION_STARTED, self)
+        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self.keep_clean)
+
+    def __call__(self, engine: Any) -> None:
+        """Attack the batch."""
+        clean, adv = attack_batch(engine, self.attack)
+        engine.state.batch = {**engine.state.batch, self.image_key: adv, AdversarialKeys.CLEAN_IMAGE.value: clean}
+
+    @staticmethod
+    def keep_clean(engine: Any) -> None:
+        """Hand the clean images on to the metrics."""
+        key = AdversarialKeys.CLEAN_IMAGE.value
+        engine.state.output[key] = engine.state.batch[key]

@@ -1,0 +1,62 @@
+"""What the handlers do to the batch of an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from monai.data import decollate_batch, list_data_collate
+from monai.utils import StrEnum
+from torch import Tensor, nn
+
+from vafa_monai.inferers import InferredNetwork
+
+__all__ = ["AdversarialKeys", "append_to_batch", "attack_batch", "evaluating"]
+
+
+class AdversarialKeys(StrEnum):
+    """Keys of a batch under attack, beside MONAI's ``image``, ``label`` and ``pred``."""
+
+    CLEAN_IMAGE = "clean_image"
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put ``network`` in eval mode, with gradients allowed, and every part back into the mode it was in."""
+    modes = [(part, part.training) for part in network.modules()]
+    try:
+        network.eval()
+        with torch.enable_grad():
+            yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def attack_batch(engine: Any, attack: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
+    """Attack the batch of ``engine`` through its own inferer and network in eval mode.
+
+    Returns:
+        The inputs ``(B, C, H, W, D)`` as the engine prepares them, and their attacked version.
+
+    Raises:
+        TypeError: if the batch is no dictionary.
+    """
+    batch = engine.state.batch
+    if not isinstance(batch, dict):
+        raise TypeError(f"batch must be a dictionary of volumes and labels, got {type(batch).__name__}.")
+    inputs, targets = engine.prepare_batch(batch, engine.state.device, engine.non_blocking, **engine.to_kwargs)[:2]
+    network = getattr(engine.network, "module", engine.network)  # under DDP an attack stays on its own rank
+    whole = InferredNetwork(network, engine.inferer)
+    device_type = torch.device(engine.state.device).type
+    with evaluating(whole), torch.autocast(device_type, enabled=engine.amp, **engine.amp_kwargs):
+        return inputs, attack(inputs, targets, whole)
+
+
+def append_to_batch(batch: dict[str, Any], image_key: str, adv: Tensor) -> dict[str, Any]:
+    """Return the batch followed by itself with ``adv`` as its images: ``[clean; adversarial]``, metadata doubled."""
+    image = batch[image_key]
+    attacked = {**batch, image_key: adv.to(image.device)}
+    return list_data_collate([*decollate_batch(batch), *decollate_batch(attacked)])

@@ -1,0 +1,113 @@
+"""Metric handlers: thin faces of the metrics."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from monai.handlers import IgniteMetricHandler, from_engine
+from monai.utils import CommonKeys, MetricReduction
+
+from vafa_monai.handlers.batch import AdversarialKeys
+from vafa_monai.metrics import (
+    QUALITY_NAMES,
+    HausdorffDistance95Metric,
+    LostOrgan,
+    NormalizedSurfaceDiceMetric,
+    OrganPresenceMetric,
+    PerceptualSimilarityMetric,
+)
+
+__all__ = ["HausdorffDistance95", "NormalizedSurfaceDice", "OrganPresence", "PerceptualSimilarity"]
+
+logger = logging.getLogger(__name__)
+PREDICTION = from_engine((CommonKeys.PRED, CommonKeys.LABEL))
+IMAGES = from_engine((CommonKeys.IMAGE, AdversarialKeys.CLEAN_IMAGE))
+
+
+class HausdorffDistance95(IgniteMetricHandler):
+    """Face of :class:`vafa_monai.metrics.HausdorffDistance95Metric`: mm, and a lost organ costs the image diagonal.
+
+    Args:
+        spacing: voxel size in mm; ``None`` takes it from the metadata of each label.
+        lost_organ: ``"diagonal"`` or ``"ignore"``.
+        reduction: MONAI's reduction of cases and classes.
+        output_transform: gets ``(y_pred, y)`` from the engine's output; the default takes ``pred`` and ``label``.
+    """
+
+    def __init__(
+        self,
+        spacing: Sequence[float] | None = None,
+        lost_organ: LostOrgan | str = LostOrgan.DIAGONAL,
+        reduction: MetricReduction | str = MetricReduction.MEAN,
+        output_transform: Callable = PREDICTION,
+    ) -> None:
+        super().__init__(HausdorffDistance95Metric(spacing, lost_organ, reduction), output_transform=output_transform)
+
+
+class NormalizedSurfaceDice(IgniteMetricHandler):
+    """Face of :class:`vafa_monai.metrics.NormalizedSurfaceDiceMetric`.
+
+    Args:
+        spacing: voxel size in mm; ``None`` takes it from the metadata of each label.
+        tolerance: accepted distance in mm.
+        reduction: MONAI's reduction of cases and classes.
+        output_transform: gets ``(y_pred, y)`` from the engine's output; the default takes ``pred`` and ``label``.
+    """
+
+    def __init__(
+        self,
+        spacing: Sequence[float] | None = None,
+        tolerance: float = 1.0,
+        reduction: MetricReduction | str = MetricReduction.MEAN,
+        output_transform: Callable = PREDICTION,
+    ) -> None:
+        super().__init__(NormalizedSurfaceDiceMetric(spacing, tolerance, reduction), output_transform=output_transform)
+
+
+class OrganPresence(IgniteMetricHandler):
+    """Face of :class:`vafa_monai.metrics.OrganPresenceMetric`: a dictionary of lost and invented organs.
+
+    Args:
+        output_transform: gets ``(y_pred, y)`` from the engine's output; the default takes ``pred`` and ``label``.
+    """
+
+    def __init__(self, output_transform: Callable = PREDICTION) -> None:
+        super().__init__(OrganPresenceMetric(), output_transform=output_transform)
+
+    def compute(self) -> dict[str, float]:
+        """Return the totals; they also become metrics of the engine."""
+        lost, invented = super().compute().tolist()
+        return {"lost_organs": lost, "invented_organs": invented}
+
+
+class PerceptualSimilarity(IgniteMetricHandler):
+    """Face of :class:`vafa_monai.metrics.PerceptualSimilarityMetric`: a dictionary of LPIPS, SSIM, PSNR, rms, L-inf.
+
+    Needs :class:`vafa_monai.handlers.AttackHandler` on the same evaluator, which keeps the clean images. LPIPS is NaN
+    where its weights are absent; ``note`` then says how to provide them.
+
+    Args:
+        value_range: lowest and highest intensity.
+        lpips_weights: path of torchvision's AlexNet weights.
+        output_transform: gets ``(adv, clean)`` from the engine's output; the default takes ``image`` and
+            ``clean_image``.
+    """
+
+    def __init__(
+        self,
+        value_range: Sequence[float] = (0.0, 1.0),
+        lpips_weights: str | None = None,
+        output_transform: Callable = IMAGES,
+    ) -> None:
+        metric = PerceptualSimilarityMetric(value_range, lpips_weights)
+        super().__init__(metric, output_transform=output_transform)
+        self.note = metric.note
+        if self.note is not None:
+            logger.warning(self.note)
+
+    def compute(self) -> dict[str, Any]:
+        """Return the means; they also become metrics of the engine."""
+        means = dict(zip(QUALITY_NAMES, super().compute().tolist(), strict=True))
+        return means | {"lpips_similarity": 100 * (1 - means["lpips"])}

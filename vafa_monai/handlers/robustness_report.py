@@ -1,0 +1,181 @@
+"""The result of one model under one attack as a JSON file."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from ignite.engine import Events
+from monai.handlers import IgniteMetricHandler, MeanDice, from_engine
+from monai.utils import CommonKeys, string_list_all_gather
+from torch import Tensor
+
+from vafa_monai.attacks import describe
+from vafa_monai.data import sha256, whole_file, write_json
+from vafa_monai.handlers.batch import AdversarialKeys
+from vafa_monai.handlers.metric import HausdorffDistance95, NormalizedSurfaceDice, OrganPresence, PerceptualSimilarity
+from vafa_monai.handlers.provenance import case_name, versions
+from vafa_monai.metrics import QUALITY_NAMES
+
+__all__ = ["RESULT_SCHEMA", "RobustnessReport"]
+
+RESULT_SCHEMA = "vafa_monai.result/1"
+PRESENCE_NAMES = ("lost", "invented")
+
+
+class RobustnessReport:
+    """Write ``<output_dir>/<model_name>/<attack_name>.json`` when an evaluator has finished, and one slice beside it.
+
+    Attaches its own metrics, so that none can be misspelt: Dice of every class (``val_dice``), HD95 in mm
+    (``val_hd95_mm``), surface Dice (``val_nsd``), lost and invented organs, and how far the image was changed. The file
+    holds them per case and class with the settings, seed, hash and versions that made them.
+    :func:`vafa_monai.reports.build_report` reads the folder.
+
+    Args:
+        output_dir: folder of the results of all models and attacks.
+        model_name: label of the model.
+        attack_name: name of the attack.
+        attack: the attack of :class:`vafa_monai.handlers.AttackHandler` on the same evaluator.
+        checkpoint: path of the attacked weights.
+        classes: names of the classes, background first.
+        role: ``"attack"`` or ``"control"``.
+        seed: seed of the run.
+        tolerance: accepted surface distance of the surface Dice, in mm.
+        value_range: lowest and highest intensity.
+        lpips_weights: path of torchvision's AlexNet weights.
+        image_quality: measure the change of the image; needs the clean images that the attack handler keeps.
+
+    Raises:
+        ValueError: if ``role`` is unknown.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a result must say of itself
+        self,
+        output_dir: str,
+        model_name: str,
+        attack_name: str,
+        attack: Callable[..., Tensor],
+        checkpoint: str,
+        classes: Sequence[str],
+        *,
+        role: str = "attack",
+        seed: int = 0,
+        tolerance: float = 1.0,
+        value_range: Sequence[float] = (0.0, 1.0),
+        lpips_weights: str | None = None,
+        image_quality: bool = True,
+    ) -> None:
+        if role not in ("attack", "control"):
+            raise ValueError(f'role must be "attack" or "control", got {role!r}.')
+        self.path = Path(output_dir) / model_name / f"{attack_name}.json"
+        self.checkpoint = Path(checkpoint)
+        self.about = {
+            "schema": RESULT_SCHEMA,
+            "model": model_name,
+            "attack": {"name": attack_name, "role": role, "settings": describe(attack)},
+            "classes": list(classes),
+            "seed": seed,
+        }
+        self.metrics: dict[str, IgniteMetricHandler] = {
+            "dice": MeanDice(output_transform=from_engine([CommonKeys.PRED, CommonKeys.LABEL])),
+            "hd95_mm": HausdorffDistance95(),
+            "nsd": NormalizedSurfaceDice(tolerance=tolerance),
+            "organ_presence": OrganPresence(),
+        }
+        if image_quality:
+            self.metrics["image_quality"] = PerceptualSimilarity(value_range, lpips_weights)
+        self._names: list[str] = []
+        self._slice: dict[str, np.ndarray] = {}
+        self._started = 0.0
+
+    def attach(self, engine: Any) -> None:
+        """Attach to an evaluator."""
+        for name, metric in self.metrics.items():
+            metric.attach(engine, f"val_{name}")
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def start(self, engine: Any) -> None:
+        """Forget the last run."""
+        self._names, self._slice, self._started = [], {}, time.perf_counter()
+
+    def collect(self, engine: Any) -> None:
+        """Remember the names of the cases and the middle slice of the first."""
+        for case, output in zip(engine.state.batch, engine.state.output, strict=True):
+            if not self._names:
+                self._slice = _middle_slice(case, output)
+            self._names.append(case_name(case[CommonKeys.IMAGE]))
+
+    def __call__(self, engine: Any) -> None:
+        """Write the result; rank 0 writes for all."""
+        names = string_list_all_gather(self._names) if idist.get_world_size() > 1 else self._names
+        if idist.get_rank() != 0:
+            return
+        slices = self.path.with_suffix(".npz")
+        with whole_file(slices) as beside:
+            np.savez_compressed(beside, case=np.array(names[0]), **self._slice)  # type: ignore[arg-type]
+        write_json(self.path, self._content(engine, names) | {"slices": slices.name})
+
+    def _content(self, engine: Any, names: list[str]) -> dict[str, Any]:
+        columns = {key: engine.state.metric_details[f"val_{key}"].cpu() for key in self.metrics}
+        background = torch.full((len(names), 1), float("nan"))  # surface metrics leave it out
+        columns |= {key: torch.cat([background, columns[key]], dim=1) for key in ("hd95_mm", "nsd")}
+        note = getattr(self.metrics.get("image_quality"), "note", None)
+        return {
+            **self.about,
+            "checkpoint": {"path": str(self.checkpoint), "sha256": sha256(self.checkpoint)},
+            "device": str(engine.state.device),
+            "seconds": round(time.perf_counter() - self._started, 2),
+            "versions": versions(),
+            "notes": [] if note is None else [note],
+            "summary": _summary(columns),
+            "cases": [{"case": name, **_case(columns, row)} for row, name in enumerate(names)],
+        }
+
+
+def _case(columns: dict[str, Tensor], row: int) -> dict[str, Any]:
+    """Return the figures of one case."""
+    per_class = {key: [_number(value) for value in columns[key][row]] for key in ("dice", "hd95_mm", "nsd")}
+    counts = {name: int(value) for name, value in zip(PRESENCE_NAMES, columns["organ_presence"][row], strict=True)}
+    return {**per_class, **counts, **_quality(columns, lambda quality: quality[row])}
+
+
+def _summary(columns: dict[str, Tensor]) -> dict[str, Any]:
+    """Return the means over cases of the mean over the organs that a case has."""
+    means = {key: _number(columns[key][:, 1:].nanmean(1).nanmean()) for key in ("dice", "hd95_mm", "nsd")}
+    with_background = {"dice_with_background": _number(columns["dice"].nanmean(1).nanmean())}
+    totals = columns["organ_presence"].sum(0)
+    counts = {name: int(value) for name, value in zip(PRESENCE_NAMES, totals, strict=True)}
+    return {**means, **with_background, **counts, **_quality(columns, lambda quality: quality.mean(0))}
+
+
+def _quality(columns: dict[str, Tensor], choose: Callable[[Tensor], Tensor]) -> dict[str, float | None]:
+    """Return the image-quality figures that ``choose`` takes; nothing was measured where there are none."""
+    if "image_quality" not in columns:
+        return dict.fromkeys(QUALITY_NAMES)
+    return {name: _number(value) for name, value in zip(QUALITY_NAMES, choose(columns["image_quality"]), strict=True)}
+
+
+def _number(value: Tensor) -> float | None:
+    """Return a finite number, which JSON can hold, or nothing."""
+    number = float(value)
+    return round(number, 6) if math.isfinite(number) else None
+
+
+def _middle_slice(case: dict[str, Any], output: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Return the middle axial slice of the image, clean and attacked, and of the one-hot label and prediction."""
+    adv = case[CommonKeys.IMAGE]
+    volumes = {"clean": case.get(AdversarialKeys.CLEAN_IMAGE.value, adv), "adv": adv}
+    middle = adv.shape[-1] // 2
+    images = {name: np.asarray(volume[0, ..., middle].cpu(), dtype=np.float32) for name, volume in volumes.items()}
+    masks = {"label": output[CommonKeys.LABEL], "pred": output[CommonKeys.PRED]}
+    return images | {
+        name: np.asarray(mask[..., middle].argmax(0).cpu(), dtype=np.uint8) for name, mask in masks.items()
+    }

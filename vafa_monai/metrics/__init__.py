@@ -1,0 +1,28 @@
+"""Metrics of an attacked segmentation and of the attacked image."""
+
+from vafa_monai.metrics.image_quality import QUALITY_NAMES, PerceptualSimilarityMetric, compute_image_quality
+from vafa_monai.metrics.lpips_network import build_lpips, load_lpips, lpips_by_slices
+from vafa_monai.metrics.organ_presence import OrganPresenceMetric, compute_organ_presence
+from vafa_monai.metrics.surface import (
+    HausdorffDistance95Metric,
+    LostOrgan,
+    NormalizedSurfaceDiceMetric,
+    compute_hausdorff_distance_95,
+    compute_normalized_surface_dice,
+)
+
+__all__ = [
+    "QUALITY_NAMES",
+    "HausdorffDistance95Metric",
+    "LostOrgan",
+    "NormalizedSurfaceDiceMetric",
+    "OrganPresenceMetric",
+    "PerceptualSimilarityMetric",
+    "build_lpips",
+    "compute_hausdorff_distance_95",
+    "compute_image_quality",
+    "compute_normalized_surface_dice",
+    "compute_organ_presence",
+    "load_lpips",
+    "lpips_by_slices",
+]

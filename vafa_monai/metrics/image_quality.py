@@ -1,0 +1,81 @@
+"""How far an attacked volume is from the clean one: in grey levels, in structure and to a human eye."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from monai.metrics import CumulativeIterationMetric, do_metric_reduction
+from monai.metrics.regression import compute_ssim_and_cs
+from monai.utils import MetricReduction
+from torch import Tensor
+
+from vafa_monai.metrics.lpips_network import load_lpips, lpips_by_slices
+
+__all__ = ["QUALITY_NAMES", "PerceptualSimilarityMetric", "compute_image_quality"]
+
+LEVELS = 255.0
+WINDOW_EDGE = 11
+WINDOW_SIGMA = 1.5
+QUALITY_NAMES = ("ssim", "psnr_db", "rms_grey", "linf_grey", "lpips")
+
+
+def compute_image_quality(adv: Tensor, clean: Tensor, value_range: Sequence[float] = (0.0, 1.0)) -> Tensor:
+    """Compare attacked with clean volumes, one row a sample.
+
+    Args:
+        adv: attacked volumes of shape ``(B, C, H, W, D)``.
+        clean: clean volumes of the same shape.
+        value_range: lowest and highest intensity; a grey level is 1/255 of its width.
+
+    Returns:
+        Shape ``(B, 4)``: SSIM (Gaussian window of 11 voxels, smaller in thin volumes, sigma 1.5), PSNR in dB (infinite
+        for equal volumes), root mean square and largest change in grey levels.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Example:
+        >>> clean = torch.zeros(1, 1, 4, 5, 6)
+        >>> [round(value, 2) for value in compute_image_quality(clean + 2 / 255, clean)[0].tolist()[1:]]
+        [42.11, 2.0, 2.0]
+    """
+    if adv.shape != clean.shape:
+        raise ValueError(f"clean must have the shape of adv {tuple(adv.shape)}, got {tuple(clean.shape)}.")
+    low, high = value_range
+    attacked, original = (((volume - low) / (high - low)).float() for volume in (adv, clean))
+    change = (attacked - original).flatten(1)
+    rms = change.square().mean(1).sqrt()
+    window = [min(WINDOW_EDGE, size) for size in adv.shape[2:]]
+    ssim, _ = compute_ssim_and_cs(attacked, original, 3, kernel_size=window, kernel_sigma=[WINDOW_SIGMA] * 3)
+    columns = [ssim.flatten(1).mean(1), -20 * rms.log10(), LEVELS * rms, LEVELS * change.abs().amax(1)]
+    return torch.stack(columns, dim=1)
+
+
+class PerceptualSimilarityMetric(CumulativeIterationMetric):
+    """Accumulate :func:`compute_image_quality` and LPIPS of ``(adv, clean)`` pairs; columns are ``QUALITY_NAMES``.
+
+    Args:
+        value_range: lowest and highest intensity.
+        lpips_weights: path of torchvision's AlexNet weights; see :func:`vafa_monai.metrics.load_lpips`.
+    """
+
+    def __init__(self, value_range: Sequence[float] = (0.0, 1.0), lpips_weights: str | None = None) -> None:
+        super().__init__()
+        self.value_range = tuple(value_range)
+        self.lpips, self.note = load_lpips(lpips_weights)
+
+    def aggregate(self) -> Tensor:
+        """Return the mean of every column over the cases, shape ``(5,)``; NaN where nothing was measured."""
+        return do_metric_reduction(self.get_buffer(), MetricReduction.MEAN_BATCH)[0]
+
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: object) -> Tensor:
+        if y is None:
+            raise ValueError("y must be the clean volume, got None.")
+        quality = compute_image_quality(y_pred, y, self.value_range)
+        distance = quality.new_full((len(quality), 1), float("nan"))
+        if self.lpips is not None:
+            low, high = self.value_range
+            adv, clean = (2 * (volume - low) / (high - low) - 1 for volume in (y_pred, y))
+            distance = lpips_by_slices(adv, clean, self.lpips.to(quality.device)).unsqueeze(1)
+        return torch.cat([quality, distance.to(quality)], dim=1)

@@ -1,0 +1,69 @@
+"""What the names of attacks mean to a reader: title, description, order, and which control belongs to which attack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+__all__ = ["CLEAN", "FREQUENCY_CONTROLS", "attack_description", "attack_order", "attack_title"]
+
+CLEAN = "identity"
+
+KNOWN: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        CLEAN: ("Clean", "The volume as it is; what every drop is measured from."),
+        "identity_stretch": (
+            "Slice stretch only",
+            "Every slice stretched to full contrast, as VAFA (authors) ends, with no attack before it.",
+        ),
+        "uniform_quantization": (
+            "Uniform quantization",
+            "The same lossy compression as VAFA with one step for all coefficients; the network is not asked.",
+        ),
+        "gaussian_noise": ("Gaussian noise", "Noise that does not know the network; the baseline GN of the paper."),
+        "gaussian_noise_rms": (
+            "Gaussian noise, VAFA's rms",
+            "Noise that changes the volume as much as VAFA (authors) does, measured by its root mean square.",
+        ),
+        "fgsm": ("FGSM", "One step along the sign of the gradient (voxels)."),
+        "bim": ("BIM", "FGSM in several small steps (voxels)."),
+        "pgd": ("PGD", "BIM from a random start (voxels)."),
+        "vafa_2d": ("VAFA-2D", "VAFA with a 2D transform: every slice by itself (frequencies)."),
+        "vafa_authors": ("VAFA (authors)", "VAFA as its authors published it in code, with the slice stretch."),
+        "vafa_audit": ("VAFA (audit)", "The strongest honest VAFA: no stretch, true rounding, best iterate."),
+    }
+)
+
+FREQUENCY_CONTROLS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "vafa_2d": ("identity_stretch", "uniform_quantization", "gaussian_noise_rms"),
+        "vafa_authors": ("identity_stretch", "uniform_quantization", "gaussian_noise_rms"),
+        "vafa_audit": ("uniform_quantization", "gaussian_noise_rms"),  # it stretches nothing
+    }
+)
+
+
+def attack_title(name: str) -> str:
+    """Return what a reader is shown for an attack; an unknown name stands for itself.
+
+    Example:
+        >>> attack_title("vafa_2d"), attack_title("my_attack")
+        ('VAFA-2D', 'my_attack')
+    """
+    return KNOWN[name][0] if name in KNOWN else name
+
+
+def attack_description(name: str) -> str:
+    """Return one sentence about an attack, or an empty text for an unknown name."""
+    return KNOWN[name][1] if name in KNOWN else ""
+
+
+def attack_order(names: Iterable[str]) -> list[str]:
+    """Return each name once: the known ones in the order of the report, then the others alphabetically.
+
+    Example:
+        >>> attack_order(["zeta", "pgd", "alpha", "identity", "pgd"])
+        ['identity', 'pgd', 'alpha', 'zeta']
+    """
+    unique = set(names)
+    return [name for name in KNOWN if name in unique] + sorted(unique - KNOWN.keys())

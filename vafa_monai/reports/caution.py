@@ -1,0 +1,57 @@
+"""Conditions under which the numbers of a report hold: how many cases, one seed, unequal cases or settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vafa_monai.reports.attack_name import CLEAN, attack_title
+from vafa_monai.reports.comparison import Comparison
+from vafa_monai.reports.result import Result
+
+__all__ = ["cautions"]
+
+CASES_FOR_A_CLAIM = 20
+
+
+def cautions(results: Sequence[Result]) -> list[str]:
+    """Return what a reader has to know before using the numbers, one sentence each."""
+    comparison = Comparison(results)
+    return [_size(results), *_missing_clean(comparison), *_unequal_cases(results), *_unequal_settings(comparison)]
+
+
+def _size(results: Sequence[Result]) -> str:
+    """State the number of cases and seeds, and what does not follow from few."""
+    counts = sorted({len(result.cases) for result in results})
+    seeds = sorted({str(result.seed) for result in results})
+    cases = f"{counts[0]} case{'s' * (counts[0] > 1)}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} cases"
+    text = f"Measured on {cases} with seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
+    if counts[0] < CASES_FOR_A_CLAIM:
+        return f"{text}: the numbers describe these cases; no claim about a population follows from them."
+    return f"{text}."
+
+
+def _missing_clean(comparison: Comparison) -> list[str]:
+    """Name models whose drops cannot be computed."""
+    names = [model for model in comparison.models if comparison.clean_dice(model) is None]
+    return [f"There is no clean run ({CLEAN}) of the {name} model, so its drops are unknown." for name in names]
+
+
+def _unequal_cases(results: Sequence[Result]) -> list[str]:
+    """Name the results that were not measured on the cases of the first."""
+    first = {case.case for case in results[0].cases}
+    names = [f"{r.model}/{r.attack}" for r in results if {case.case for case in r.cases} != first]
+    if not names:
+        return []
+    return [
+        f"Not the same cases as {results[0].model}/{results[0].attack}, so not comparable with it: {', '.join(names)}."
+    ]
+
+
+def _unequal_settings(comparison: Comparison) -> list[str]:
+    """Name the attacks that were not the same for every model."""
+    names = []
+    for attack in comparison.attacks():
+        settings = [r.settings for model in comparison.models if (r := comparison.get(model, attack))]
+        if any(one != settings[0] for one in settings):
+            names.append(attack_title(attack))
+    return [f"Settings differ between the models for: {', '.join(names)}."] if names else []

@@ -1,0 +1,188 @@
+"""Sentences that follow from the numbers of a report, whichever way they fall; conditions on them are in caution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vafa_monai.reports.attack_name import CLEAN, FREQUENCY_CONTROLS, attack_title
+from vafa_monai.reports.caution import cautions
+from vafa_monai.reports.number import MINUS, fixed, percent, points
+from vafa_monai.reports.result import Result
+from vafa_monai.reports.table import Row, drop_share, table_rows
+
+__all__ = ["Finding", "adversarial_share", "findings"]
+
+LARGEST_SHARE = 0.5
+CLEAN_TOLERANCE = 0.01
+ROUNDING = 1e-9  # a share of exactly one half must not fail by its last bit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A sentence and the numbers in it.
+
+    Args:
+        kind: ``"target"``, ``"clean"``, ``"worse"``, ``"drop"``, ``"control"`` or ``"caution"``.
+        text: the sentence.
+        met: whether a target is met; ``None`` where there is none or it cannot be judged.
+        figures: the numbers, DSC as fractions.
+    """
+
+    kind: str
+    text: str
+    met: bool | None = None
+    figures: Mapping[str, float | str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Loss:
+    """A row whose DSC are known, with and without the attack."""
+
+    row: Row
+    clean: float
+    dice: float
+
+    @property
+    def drop(self) -> float:
+        """DSC lost to the attack."""
+        return self.clean - self.dice
+
+
+Losses = Mapping[tuple[str, str], _Loss]
+
+
+def findings(results: Sequence[Result], *, trained_on: str | None = None) -> list[Finding]:
+    """Say what the results show: the target first, then what attacks cost, what controls explain, and what to mind.
+
+    Args:
+        results: what :func:`load_results` gave back.
+        trained_on: the attack that every model but the reference was trained on; without it no target is judged.
+    """
+    rows = table_rows(results)
+    models = list(dict.fromkeys(row.model for row in rows))
+    attacks = list(dict.fromkeys(row.attack for row in rows if row.role == "attack"))
+    losses = {
+        (row.model, row.attack): _Loss(row, row.dice_clean, row.dice)
+        for row in rows
+        if row.dice is not None and row.dice_clean is not None
+    }
+    found = [] if trained_on is None else [_target(losses, models[0], model, trained_on) for model in models[1:]]
+    found += _clean(losses, models)
+    found += [_worse(rows, models[0], model) for model in models[1:]]
+    found += [finding for attack in attacks for finding in _drop(losses, models, attack)]
+    found += [finding for attack in attacks for model in models for finding in _control(losses, model, attack)]
+    return found + [Finding(kind="caution", text=text) for text in cautions(results)]
+
+
+def adversarial_share(dice_clean: float, dice_control: float, dice_attack: float) -> float | None:
+    """Return ``(control - attack) / (clean - attack)``: the part of a drop in DSC that the control does not explain.
+
+    ``None`` if the attack costs less than half a point. Below 0 the control costs more than the attack; above 1 the
+    control raises the DSC.
+
+    Example:
+        >>> round(adversarial_share(0.9, 0.85, 0.7), 2)
+        0.75
+    """
+    return drop_share(dice_control - dice_attack, dice_clean - dice_attack)
+
+
+def _target(losses: Losses, reference: str, model: str, attack: str) -> Finding:
+    """Judge the target: at most half of the reference's drop, at a clean DSC at most 0.01 lower."""
+    title = attack_title(attack)
+    before, after = losses.get((reference, attack)), losses.get((model, attack))
+    if before is None or after is None:
+        missing = f"the clean DSC or the one under {title} is missing for the {reference} or the {model} model"
+        return Finding(kind="target", text=f"Target not judged: {missing}.")
+    share = drop_share(after.drop, before.drop)
+    figures: dict[str, float | str | None] = {"attack": attack, "model": model, "share": share}
+    figures |= {"drop_reference": before.drop, "drop": after.drop}
+    figures |= {"dice_clean_reference": before.clean, "dice_clean": after.clean}
+    if share is None:
+        reason = f"{title} costs the {reference} model {_cost(before)}, so there is nothing to halve"
+        return Finding(kind="target", text=f"Target not judged: {reason}.", figures=figures)
+    halved = share <= LARGEST_SHARE + ROUNDING
+    kept = after.clean >= before.clean - CLEAN_TOLERANCE - ROUNDING
+    text = (
+        f"Target {'met' if halved and kept else 'not met'}: {title}, on which the {model} model was trained, costs it "
+        f"{_cost(after)} of foreground DSC and the {reference} model {_cost(before)}; the ratio is {percent(share, 1)}, "
+        f"at most {percent(LARGEST_SHARE)} is allowed. The clean DSC is {after.clean:.4f} against {before.clean:.4f}, "
+        f"at least {before.clean - CLEAN_TOLERANCE:.4f} is needed."
+    )
+    return Finding(kind="target", text=text, met=halved and kept, figures=figures)
+
+
+def _clean(losses: Losses, models: Sequence[str]) -> list[Finding]:
+    """Say what the models reach without attack."""
+    dice = {model: losses[model, CLEAN].dice for model in models if (model, CLEAN) in losses}
+    text = f"Without attack the foreground DSC is {_join([f'{value:.3f} ({model})' for model, value in dice.items()])}."
+    return [Finding(kind="clean", text=text, figures=dict(dice))] if dice else []
+
+
+def _worse(rows: Sequence[Row], reference: str, model: str) -> Finding:
+    """Name everything under which a model scores lower than the reference, to the three digits that are shown."""
+    dice = {(row.model, row.attack): round(row.dice, 3) for row in rows if row.dice is not None}
+    names = [row.attack for row in rows if row.model == model and row.attack != CLEAN]
+    pairs = {
+        name: (dice[reference, name], dice[model, name])
+        for name in names
+        if {(reference, name), (model, name)} <= dice.keys()
+    }
+    worse = {name: pair for name, pair in pairs.items() if pair[1] < pair[0]}
+    parts = [f"{attack_title(name)} ({new:.3f} against {old:.3f})" for name, (old, new) in worse.items()]
+    start = f"The {model} model scores lower than the {reference} model under {len(worse) or 'none'} of "
+    text = f"{start}{len(pairs)} attacks and controls{': ' * bool(parts)}{_join(parts)}."
+    figures = {name: new - old for name, (old, new) in worse.items()}
+    return Finding(kind="worse", text=text, figures={"model": model, **figures})
+
+
+def _drop(losses: Losses, models: Sequence[str], attack: str) -> list[Finding]:
+    """Say what an attack costs each model."""
+    known = [losses[model, attack] for model in models if (model, attack) in losses]
+    if not known or attack == CLEAN:
+        return []
+    parts = [f"the {one.row.model} model {_cost(one)}{_of_reference(one, models[0])}" for one in known]
+    text = f"{attack_title(attack)} costs {_join([f'{parts[0]} of foreground DSC', *parts[1:]])}."
+    return [Finding(kind="drop", text=text, figures={"attack": attack} | {one.row.model: one.drop for one in known})]
+
+
+def _control(losses: Losses, model: str, attack: str) -> list[Finding]:
+    """Say how much of the drop under a frequency attack each of its controls leaves unexplained."""
+    loss = losses.get((model, attack))
+    names = [name for name in FREQUENCY_CONTROLS.get(attack, ()) if (model, name) in losses]
+    if loss is None or not names:
+        return []
+    controls = {name: losses[model, name] for name in names}
+    shares = {name: adversarial_share(loss.clean, control.dice, loss.dice) for name, control in controls.items()}
+    text = f"{loss.row.title} costs the {model} model {_cost(loss)}{_rms(loss)}"
+    parts = [_explain(controls[name], share) for name, share in shares.items() if share is not None]
+    text += f". Of this, the adversarial share is {_join(parts)}." if parts else ": too little to divide."
+    return [Finding(kind="control", text=text, figures={"attack": attack, "model": model, **shares})]
+
+
+def _explain(control: _Loss, share: float) -> str:
+    """Say what is left of a drop beyond one control."""
+    left = percent(share) if share > 0 else "nothing"
+    return f"{left} beyond {control.row.title} ({_cost(control)}{_rms(control, ', ')})"
+
+
+def _cost(loss: _Loss) -> str:
+    lost = points(loss.drop)
+    return f"nothing (it gains {lost[1:]} points)" if lost.startswith(MINUS) else f"{lost} points"
+
+
+def _rms(loss: _Loss, start: str = "") -> str:
+    """Write how much the image was changed, in brackets unless it goes on from ``start``."""
+    text = f"rms {fixed(loss.row.rms_grey, 1)} grey levels"
+    return f"{start}{text}" if start else f" ({text})"
+
+
+def _of_reference(loss: _Loss, reference: str) -> str:
+    share = loss.row.share
+    return "" if share is None or share < 0 else f" ({percent(share)} of the {reference} model's)"
+
+
+def _join(parts: Sequence[str]) -> str:
+    """Join with commas and a last "and"."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

@@ -1,0 +1,162 @@
+"""The numbers of a report as rows: one for each attack and model, and one for each class of each case."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vafa_monai.reports.attack_name import CLEAN, attack_title
+from vafa_monai.reports.comparison import Comparison
+from vafa_monai.reports.number import fixed, percent
+from vafa_monai.reports.result import IMAGE_QUALITY, Result
+
+__all__ = ["SMALLEST_DROP", "Row", "csv_text", "drop_share", "markdown_text", "table_rows"]
+
+SMALLEST_DROP = 0.005  # half a point of DSC: shares of less would be shares of noise
+
+COLUMNS = (
+    "model",
+    "attack",
+    "role",
+    "case",
+    "class_index",
+    "class",
+    "dice",
+    "hd95_mm",
+    "nsd",
+    "dice_clean",
+    "dice_drop",
+)
+CASE_COLUMNS = (*IMAGE_QUALITY, "lost", "invented")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One attack on one model. DSC are means over foreground classes and cases; ``None`` is a value that is undefined.
+
+    Args:
+        drop: DSC lost to the attack, ``dice_clean - dice``.
+        share: this drop as a fraction of the reference model's; ``None`` for the reference model itself, and if the
+            reference model loses less than half a point.
+    """
+
+    attack: str
+    title: str
+    role: str
+    model: str
+    n_cases: int
+    dice_clean: float | None
+    dice: float | None
+    drop: float | None
+    share: float | None
+    dice_with_background: float | None
+    hd95_mm: float | None
+    nsd: float | None
+    ssim: float | None
+    psnr_db: float | None
+    rms_grey: float | None
+    linf_grey: float | None
+    lpips: float | None
+    lost: float | None
+    invented: float | None
+
+
+def drop_share(part: float | None, whole: float | None) -> float | None:
+    """Return ``part / whole``, or ``None`` if ``whole`` is no drop worth the name.
+
+    Example:
+        >>> drop_share(0.05, 0.2), drop_share(0.05, 0.001)
+        (0.25, None)
+    """
+    return None if part is None or whole is None or whole < SMALLEST_DROP else part / whole
+
+
+def table_rows(results: Sequence[Result]) -> list[Row]:
+    """Join the models by attack: attacks in the order of the report, within each the reference model first."""
+    comparison = Comparison(results)
+    rows = []
+    for attack in comparison.attacks():
+        reference = comparison.get(comparison.reference, attack)
+        whole = None if reference is None else _drop(comparison, reference)
+        for model in comparison.models:
+            result = comparison.get(model, attack)
+            if result is not None:
+                share = None if result is reference or attack == CLEAN else drop_share(_drop(comparison, result), whole)
+                rows.append(_row(comparison, result, share))
+    return rows
+
+
+def _row(comparison: Comparison, result: Result, share: float | None) -> Row:
+    """Return the row of one result."""
+    return Row(
+        attack=result.attack,
+        title=attack_title(result.attack),
+        role=result.role,
+        model=result.model,
+        n_cases=len(result.cases),
+        dice_clean=comparison.clean_dice(result.model),
+        drop=_drop(comparison, result),
+        share=share,
+        **result.summary,
+    )
+
+
+def _drop(comparison: Comparison, result: Result) -> float | None:
+    """Return how much foreground DSC an attack took from its model."""
+    clean, attacked = comparison.clean_dice(result.model), result.summary["dice"]
+    return None if clean is None or attacked is None else clean - attacked
+
+
+def csv_text(results: Sequence[Result]) -> str:
+    """Return a CSV table with one line for each model, attack, case and class; undefined values are empty.
+
+    ``dice_clean`` and ``dice_drop`` are of the same case and class. What describes the whole case (image quality, lost
+    and invented organs) is repeated on each of its lines.
+    """
+    comparison = Comparison(results)
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow((*COLUMNS, *(f"case_{name}" for name in CASE_COLUMNS), "seed", "checkpoint_sha256"))
+    for attack in comparison.attacks():
+        for model in comparison.models:
+            result = comparison.get(model, attack)
+            if result is not None:
+                writer.writerows(_csv_lines(result, comparison.get(model, CLEAN)))
+    return buffer.getvalue()
+
+
+def _csv_lines(result: Result, clean: Result | None) -> list[tuple[object, ...]]:
+    """Return the CSV lines of one result."""
+    clean_dice = {} if clean is None else {case.case: case.dice for case in clean.cases}
+    nothing = (None,) * len(result.classes)
+    lines: list[tuple[object, ...]] = []
+    for case in result.cases:
+        whole_case = [getattr(case, name) for name in CASE_COLUMNS]
+        before = clean_dice.get(case.case, nothing)
+        per_class = zip(result.classes, case.dice, case.hd95_mm, case.nsd, before, strict=True)
+        for index, (name, dice, hd95, nsd, old) in enumerate(per_class):
+            drop = None if old is None or dice is None else old - dice
+            start = (result.model, result.attack, result.role, case.case, index, name, dice, hd95, nsd, old, drop)
+            lines.append((*start, *whole_case, result.seed, result.checkpoint.get("sha256")))
+    return lines
+
+
+def markdown_text(rows: Sequence[Row]) -> str:
+    """Return the main table in Markdown, one line for each attack and model."""
+    lines = [
+        "| attack | role | model | DSC | drop | share of drop | HD95 (mm) | NSD | SSIM | rms (grey) | lost |",
+        "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        fractions = [fixed(row.dice, 3), fixed(None if row.attack == CLEAN else row.drop, 3), percent(row.share)]
+        others = [fixed(row.hd95_mm, 1), fixed(row.nsd, 3), fixed(row.ssim, 3), fixed(row.rms_grey, 1)]
+        texts = [_cell(row.title), row.role, _cell(row.model)]
+        lines.append("| " + " | ".join([*texts, *fractions, *others, fixed(row.lost, 0)]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Keep a text inside one cell."""
+    return " ".join(text.replace("|", "\\|").split())
