@@ -110,7 +110,7 @@ def test_loss_from_json_equals_the_function(name):
 
 
 def test_logits_of_different_shapes_are_refused():
-    with pytest.raises(ValueError, match=r"target must have the shape of input \(2, 3, 5, 4, 6\), got \(2, 3, 5, 4, 5\)"):
+    with pytest.raises(ValueError, match=r"target must .* of input \(2, 3, 5, 4, 6\), got \(2, 3, 5, 4, 5\)"):
         frequency_consistency(logits()[0], logits()[1][..., 1:])
 
 

@@ -29,8 +29,14 @@ KNOWN: Mapping[str, tuple[str, str]] = MappingProxyType(
         "bim": ("BIM", "FGSM in several small steps (voxels)."),
         "pgd": ("PGD", "BIM from a random start (voxels)."),
         "vafa_2d": ("VAFA-2D", "VAFA with a 2D transform: every slice by itself (frequencies)."),
-        "vafa_authors": ("VAFA (authors)", "VAFA as its authors published it in code, with the slice stretch."),
-        "vafa_audit": ("VAFA (audit)", "The strongest honest VAFA: no stretch, true rounding, best iterate."),
+        "vafa_authors": (
+            "VAFA (authors)",
+            "VAFA as in the published code of its authors, which ends with the slice stretch (frequencies).",
+        ),
+        "vafa_audit": (
+            "VAFA (audit)",
+            "VAFA without the stretch, with true rounding and the best of its iterates (frequencies).",
+        ),
     }
 )
 

@@ -24,6 +24,7 @@ def house_style() -> AbstractContextManager[None]:
         "font.size": 8.5,
         "text.color": INK,
         "text.usetex": False,
+        "text.parse_math": False,  # a "$" in a name is a "$"
         "axes.labelcolor": INK,
         "axes.edgecolor": "#B8C1CC",
         "axes.linewidth": 0.6,

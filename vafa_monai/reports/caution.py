@@ -1,4 +1,4 @@
-"""Conditions under which the numbers of a report hold: how many cases, one seed, unequal cases or settings."""
+"""Conditions under which the numbers of a report hold: how many cases, one seed, unequal cases, settings or means."""
 
 from __future__ import annotations
 
@@ -6,17 +6,24 @@ from collections.abc import Sequence
 
 from vafa_monai.reports.attack_name import CLEAN, attack_title
 from vafa_monai.reports.comparison import Comparison
-from vafa_monai.reports.result import Result
+from vafa_monai.reports.result import Result, mean_known
 
 __all__ = ["cautions"]
 
 CASES_FOR_A_CLAIM = 20
+LARGEST_DIFFERENCE = 0.001
 
 
 def cautions(results: Sequence[Result]) -> list[str]:
     """Return what a reader has to know before using the numbers, one sentence each."""
     comparison = Comparison(results)
-    return [_size(results), *_missing_clean(comparison), *_unequal_cases(results), *_unequal_settings(comparison)]
+    return [
+        _size(results),
+        *_missing_clean(comparison),
+        *_unequal_cases(results),
+        *_unequal_settings(comparison),
+        *_unequal_means(results),
+    ]
 
 
 def _size(results: Sequence[Result]) -> str:
@@ -55,3 +62,15 @@ def _unequal_settings(comparison: Comparison) -> list[str]:
         if any(one != settings[0] for one in settings):
             names.append(attack_title(attack))
     return [f"Settings differ between the models for: {', '.join(names)}."] if names else []
+
+
+def _unequal_means(results: Sequence[Result]) -> list[str]:
+    """Name the results whose summary is not the mean of their cases; undefined values leave the way to average open."""
+    names = []
+    for result in results:
+        values = [value for case in result.cases for value in case.dice[1:]]
+        mean, summary = mean_known(values), result.summary["dice"]
+        if None in values or mean is None or (summary is not None and abs(mean - summary) <= LARGEST_DIFFERENCE):
+            continue
+        names.append(f"{result.model}/{result.attack}")
+    return [f"The mean DSC in the summary is not the mean of the cases for: {', '.join(names)}."] if names else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,10 @@ from vafa_monai.reports.result import Result
 
 __all__ = ["attack_figure"]
 
-CELL, LABELS, HEAD, CAPTION, GAP, LEGEND = 1.25, 0.48, 0.3, 0.2, 0.1, 0.3  # inches
+CELL, LABELS, HEAD, CAPTION, GAP = 1.25, 0.48, 0.3, 0.2, 0.1  # inches
 ROWS = ("image", "perturbation", "prediction")
-OPACITY = 0.62
+LEGEND_LINE, LEGEND_COLUMN = 0.18, 1.25
+OPACITY = 0.68
 MARK = "#E5002B"
 SIGNED = LinearSegmentedColormap.from_list("signed", ["#2166AC", "#F7F7F7", "#B2182B"])
 SMALLEST_SCALE = 0.5  # grey levels; rounding errors must not fill the colormap
@@ -46,16 +48,23 @@ class _Panel:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Places in inches from the top left: rows of a model close together, captions below the last two."""
+    """Places in inches: rows of a model close together, captions below the last two, the legend at the bottom."""
 
     n_models: int
     n_attacks: int
+    n_classes: int
     height: float
 
     @property
     def size(self) -> tuple[float, float]:
         """Width and height of the figure."""
-        return LABELS + self.n_attacks * CELL + 0.08, HEAD + self.n_models * (self.block + GAP) + LEGEND
+        legend = LEGEND_LINE * math.ceil(self.n_classes / self.legend_columns) + 0.1
+        return LABELS + self.n_attacks * CELL + 0.08, HEAD + self.n_models * (self.block + GAP) + legend
+
+    @property
+    def legend_columns(self) -> int:
+        """Classes that fit side by side below the cells."""
+        return max(1, min(self.n_classes, int(self.n_attacks * CELL / LEGEND_COLUMN)))
 
     @property
     def block(self) -> float:
@@ -125,7 +134,7 @@ def _scale(slices: Slices, attack: str) -> float:
 def _draw(comparison: Comparison, panel: _Panel) -> Figure:
     """Draw all cells, the names of rows and columns, and the legend."""
     height, width = _upright(next(iter(panel.slices.values())).clean).shape
-    layout = _Layout(len(panel.models), len(panel.attacks), CELL * height / width)
+    layout = _Layout(len(panel.models), len(panel.attacks), len(panel.colors), CELL * height / width)
     figure = Figure(figsize=layout.size)
     for number, model in enumerate(panel.models):
         upright: dict[str, Any] = {"rotation": 90, "va": "center", "ha": "center"}
@@ -139,8 +148,8 @@ def _draw(comparison: Comparison, panel: _Panel) -> Figure:
                 if number == row == 0:
                     axes.set_title(attack_title(attack), fontsize=9, weight="bold", pad=5)
     patches = [Patch(color=color, label=name) for name, color in panel.colors.items()]
-    columns = min(len(patches), 2 + len(panel.attacks) // 2)
-    figure.legend(handles=patches, loc="lower center", ncols=columns, frameon=False, handlelength=1)
+    compact: dict[str, Any] = {"frameon": False, "handlelength": 1, "labelspacing": 0.3, "borderaxespad": 0.2}
+    figure.legend(handles=patches, loc="lower center", ncols=layout.legend_columns, **compact)
     return figure
 
 

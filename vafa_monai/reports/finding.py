@@ -106,9 +106,9 @@ def _target(losses: Losses, reference: str, model: str, attack: str) -> Finding:
     kept = after.clean >= before.clean - CLEAN_TOLERANCE - ROUNDING
     text = (
         f"Target {'met' if halved and kept else 'not met'}: {title}, on which the {model} model was trained, costs it "
-        f"{_cost(after)} of foreground DSC and the {reference} model {_cost(before)}; the ratio is {percent(share, 1)}, "
-        f"at most {percent(LARGEST_SHARE)} is allowed. The clean DSC is {after.clean:.4f} against {before.clean:.4f}, "
-        f"at least {before.clean - CLEAN_TOLERANCE:.4f} is needed."
+        f"{_cost(after)} of foreground DSC and the {reference} model {_cost(before)}; the ratio is "
+        f"{percent(share, 1)}, at most {percent(LARGEST_SHARE)} is allowed. The clean DSC is {after.clean:.4f} "
+        f"against {before.clean:.4f}, at least {before.clean - CLEAN_TOLERANCE:.4f} is needed."
     )
     return Finding(kind="target", text=text, met=halved and kept, figures=figures)
 

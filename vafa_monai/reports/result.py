@@ -16,6 +16,7 @@ REPORT_SCHEMA = "vafa_monai.report/1"
 SEGMENTATION = ("dice", "hd95_mm", "nsd")
 IMAGE_QUALITY = ("ssim", "psnr_db", "rms_grey", "linf_grey", "lpips")
 COUNTS = ("lost", "invented")
+ROLES = ("attack", "control")
 SUMMARY = ("dice_with_background", *SEGMENTATION, *IMAGE_QUALITY, *COUNTS)
 KINDS: Mapping[str, tuple[type, ...]] = {
     "model": (str,),
@@ -143,35 +144,38 @@ def _refuse_constant(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON number; write null")
 
 
-def _parse(document: dict[str, Any], path: Path, root: Path) -> Result:
-    """Turn one checked document into a result."""
-    name = path.relative_to(root).as_posix()
-    _require(
-        document.get("schema") == RESULT_SCHEMA, f"schema of {name}", f"be {RESULT_SCHEMA!r}", document.get("schema")
-    )
+def _check(document: dict[str, Any], name: str) -> None:
+    """Refuse a document that is not as the schema says; ``name`` is its file."""
+    schema = document.get("schema")
+    _require(schema == RESULT_SCHEMA, f"schema of {name}", f"be {RESULT_SCHEMA!r}", schema)
     for key, kinds in KINDS.items():
         rule = f"be of kind {' or '.join(kind.__name__ for kind in kinds)}"
         _require(key in document and isinstance(document[key], kinds), f"{key} of {name}", rule, document.get(key))
-    attack, classes = document["attack"], tuple(document["classes"])
-    _require(isinstance(attack.get("name"), str), f"attack name of {name}", "be a text", attack.get("name"))
+    attack, classes, cases, notes = (document[key] for key in ("attack", "classes", "cases", "notes"))
+    texts = [attack.get("name"), *classes, *notes]
     _require(
-        all(isinstance(n, str) for n in (*classes, *document["notes"])),
-        f"classes and notes of {name}",
-        "be texts",
-        classes,
+        all(isinstance(text, str) for text in texts), f"attack name, classes and notes of {name}", "be texts", texts
     )
-    role = attack.get("role")
-    _require(role in ("attack", "control"), f"attack role of {name}", "be 'attack' or 'control'", role)
+    _require(attack.get("role") in ROLES, f"attack role of {name}", f"be one of {ROLES}", attack.get("role"))
     different = len(set(classes)) == len(classes) > 1
     _require(different, f"classes of {name}", "name the background and at least one more, all different", classes)
-    _require(bool(document["cases"]), f"cases of {name}", "have at least one entry", document["cases"])
+    names = [case.get("case") if isinstance(case, dict) else None for case in cases]
+    named = names and all(isinstance(one, str) for one in names) and len(set(names)) == len(names)
+    _require(bool(named), f"cases of {name}", "be at least one, each with a name of its own", names)
+
+
+def _parse(document: dict[str, Any], path: Path, root: Path) -> Result:
+    """Turn one document into a result."""
+    name = path.relative_to(root).as_posix()
+    _check(document, name)
+    n_classes = len(document["classes"])
     return Result(
         **{key: document[key] for key in ("model", "checkpoint", "seed", "versions", "device", "seconds")},
-        attack=attack["name"],
-        role=role,
-        settings=attack.get("settings") or {},
-        classes=classes,
-        cases=tuple(_parse_case(case, len(classes), name) for case in document["cases"]),
+        attack=document["attack"]["name"],
+        role=document["attack"]["role"],
+        settings=document["attack"].get("settings") or {},
+        classes=tuple(document["classes"]),
+        cases=tuple(_parse_case(case, n_classes, f"case {case['case']!r} of {name}") for case in document["cases"]),
         summary=_numbers(document["summary"], SUMMARY, f"summary of {name}"),
         notes=tuple(document["notes"]),
         slices=_slices_path(document["slices"], path, root),
@@ -179,20 +183,14 @@ def _parse(document: dict[str, Any], path: Path, root: Path) -> Result:
     )
 
 
-def _parse_case(case: Any, n_classes: int, name: str) -> Case:
+def _parse_case(case: Mapping[str, Any], n_classes: int, where: str) -> Case:
     """Turn one entry of ``cases`` into a case."""
-    _require(isinstance(case, dict) and isinstance(case.get("case"), str), f"cases of {name}", "be named objects", case)
-    where = f"case {case['case']!r} of {name}"
     per_class: dict[str, Any] = {}
     for key in SEGMENTATION:
         values = case.get(key)
-        _require(
-            isinstance(values, list) and len(values) == n_classes,
-            f"{key} of {where}",
-            f"have {n_classes} values",
-            values,
-        )
-        per_class[key] = tuple(_numbers(dict(enumerate(values)), range(n_classes), f"{key} of {where}").values())
+        right = isinstance(values, list) and len(values) == n_classes
+        _require(right, f"{key} in {where}", f"have {n_classes} values", values)
+        per_class[key] = tuple(_numbers(dict(enumerate(values or ())), range(n_classes), f"{key} in {where}").values())
     return Case(case=case["case"], **per_class, **_numbers(case, (*IMAGE_QUALITY, *COUNTS), where))
 
 
@@ -201,10 +199,8 @@ def _numbers(values: Mapping[Any, Any], keys: Iterable[Any], where: str) -> dict
     for key in keys:
         _require(key in values, where, f"have the value {key!r}", sorted(map(str, values)))
         value = values[key]
-        known = value is None or (
-            isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        )
-        _require(known, f"{key} in {where}", "be a finite number or null", value)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        _require(value is None or number, f"{key} in {where}", "be a finite number or null", value)
     return {key: values[key] for key in keys}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
 
 from monai.config import NdarrayOrTensor
 from monai.data import get_track_meta
@@ -30,7 +29,7 @@ class AdversarialPerturbation(Transform):
         0.1
     """
 
-    backend: ClassVar = [TransformBackends.TORCH]
+    backend = [TransformBackends.TORCH]  # noqa: RUF012 - as MONAI declares it
 
     def __init__(self, attack: Callable[..., Tensor], network: Callable[[Tensor], Tensor]) -> None:
         self.attack = attack

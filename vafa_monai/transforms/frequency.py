@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from monai.config import NdarrayOrTensor
@@ -38,7 +37,7 @@ class BlockDCT(Transform):
         torch.Size([1, 2, 3, 4, 2, 2, 2])
     """
 
-    backend: ClassVar = [TransformBackends.TORCH]
+    backend = [TransformBackends.TORCH]  # noqa: RUF012 - as MONAI declares it
 
     def __init__(self, block_size: Sequence[int] = (8, 8, 8)) -> None:
         self.block_size = tuple(block_size)
@@ -75,7 +74,7 @@ class FrequencyPerturbation(Transform):
         True
     """
 
-    backend: ClassVar = [TransformBackends.TORCH]
+    backend = [TransformBackends.TORCH]  # noqa: RUF012 - as MONAI declares it
 
     def __init__(
         self,
@@ -133,7 +132,7 @@ class RandFrequencyPerturbation(RandomizableTransform):
         (True, False)
     """
 
-    backend: ClassVar = [TransformBackends.TORCH]
+    backend = [TransformBackends.TORCH]  # noqa: RUF012 - as MONAI declares it
 
     def __init__(
         self,

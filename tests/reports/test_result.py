@@ -1,0 +1,128 @@
+"""Reading results: what is accepted, what is refused."""
+
+import json
+
+import pytest
+
+from vafa_monai.reports import load_results
+from vafa_monai.reports.result import mean_known
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_values_arrive_as_written(write_result, results_dir):
+    path = write_result("standard", "pgd", 0.8)
+    (result,) = load_results(results_dir)
+    assert (result.model, result.attack, result.role) == ("standard", "pgd", "attack")
+    assert result.summary["dice"] == 0.8
+    assert result.cases[0].hd95_mm == (1.0, 2.0, None)
+    assert result.cases[0].foreground_dice == pytest.approx(0.79)
+    assert result.document == json.loads(path.read_text())
+
+
+def test_report_among_results_is_passed_over(write_result, results_dir):
+    write_result("standard", "pgd", 0.8)
+    (results_dir / "report").mkdir()
+    (results_dir / "report" / "report.json").write_text('{"schema": "vafa_monai.report/1"}')
+    assert [result.attack for result in load_results(results_dir)] == ["pgd"]
+
+
+def test_mean_of_nothing_is_undefined():
+    assert mean_known([None, None]) is None
+
+
+def test_missing_folder_is_refused(results_dir):
+    with pytest.raises(ValueError, match=r"results_dir must be an existing folder, got '.*results'"):
+        load_results(results_dir)
+
+
+def test_empty_folder_is_refused(results_dir):
+    results_dir.mkdir()
+    with pytest.raises(ValueError, match=r"results_dir must hold results named <model>/<attack>.json, got"):
+        load_results(results_dir)
+
+
+@pytest.mark.parametrize("text", ["{", '{"seed": NaN}', "\xff"], ids=["broken", "nan", "latin-1"])
+def test_unreadable_json_is_refused(write_result, results_dir, text):
+    write_result("standard", "pgd", 0.8).write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"standard/pgd.json must be a readable JSON file, got"):
+        load_results(results_dir)
+
+
+def test_list_is_refused(write_result, results_dir):
+    write_result("standard", "pgd", 0.8).write_text("[]")
+    with pytest.raises(ValueError, match=r"standard/pgd.json must be a JSON object, got 'list'"):
+        load_results(results_dir)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema": "other/1"}, "schema of standard/pgd.json must be 'vafa_monai.result/1', got 'other/1'"),
+        ({"model": 3}, "model of standard/pgd.json must be of kind str, got 3"),
+        ({"attack": {"name": "pgd", "role": "friend"}}, "attack role of .* must be one of .*, got 'friend'"),
+        ({"attack": {"role": "attack"}}, r"attack name, classes and notes of .* must be texts, got \[None"),
+        ({"classes": ["background"]}, "classes of .* must name the background and at least one more"),
+        ({"classes": ["a", "b", "b"]}, "classes of .* must name .* all different, got"),
+        ({"cases": []}, r"cases of .* must be at least one, each with a name of its own, got \[\]"),
+        ({"cases": [{"case": "x"}, {"case": "x"}]}, r"must be at least one, .* got \['x', 'x'\]"),
+        ({"cases": [{"case": "x", "dice": [1.0]}]}, r"dice in case 'x' of .* must have 3 values, got \[1.0\]"),
+        ({"summary": {}}, r"summary of standard/pgd.json must have the value 'dice_with_background', got \[\]"),
+    ],
+)
+def test_document_against_the_schema_is_refused(write_result, results_dir, changes, message):
+    edit(write_result("standard", "pgd", 0.8), **changes)
+    with pytest.raises(ValueError, match=message):
+        load_results(results_dir)
+
+
+@pytest.mark.parametrize("value", ["high", True], ids=["text", "bool"])
+def test_value_that_is_no_number_is_refused(write_result, results_dir, value):
+    path = write_result("standard", "pgd", 0.8)
+    edit(path, summary=json.loads(path.read_text())["summary"] | {"dice": value})
+    with pytest.raises(ValueError, match=f"dice in summary of .* must be a finite number or null, got {value!r}"):
+        load_results(results_dir)
+
+
+def test_number_too_large_for_a_float_is_refused(write_result, results_dir):
+    path = write_result("standard", "pgd", 0.8)
+    path.write_text(path.read_text().replace('"nsd": 0.9', '"nsd": 1e999'))
+    with pytest.raises(ValueError, match=r"must be a finite number or null, got inf"):
+        load_results(results_dir)
+
+
+def test_two_results_of_one_pair_are_refused(write_result, results_dir):
+    write_result("standard", "pgd", 0.8)
+    edit(write_result("standard", "bim", 0.8), attack={"name": "pgd", "role": "attack"})
+    with pytest.raises(ValueError, match=r"must hold one result for each model and attack, got .*standard.*pgd"):
+        load_results(results_dir)
+
+
+def test_other_classes_are_refused(write_result, results_dir):
+    write_result("standard", "pgd", 0.8)
+    edit(write_result("standard", "bim", 0.8), classes=["background", "liver", "spleen"])
+    with pytest.raises(ValueError, match=r"classes must be .* everywhere, got"):
+        load_results(results_dir)
+
+
+def test_slices_outside_the_folder_are_refused(write_result, results_dir, tmp_path):
+    (tmp_path / "secret.npz").write_bytes(b"")
+    edit(write_result("standard", "pgd", 0.8), slices="../../secret.npz")
+    with pytest.raises(ValueError, match=r"slices of standard/pgd.json must lie inside results_dir, got '../../secret"):
+        load_results(results_dir)
+
+
+def test_slices_that_are_not_there_are_refused(write_result, results_dir):
+    edit(write_result("standard", "pgd", 0.8), slices="nowhere.npz")
+    with pytest.raises(ValueError, match=r"slices of .* must be an existing file, got 'nowhere.npz'"):
+        load_results(results_dir)
+
+
+def test_link_out_of_the_folder_is_refused(write_result, results_dir, tmp_path):
+    path = write_result("standard", "pgd", 0.8)
+    path.rename(tmp_path / "moved.json")
+    path.symlink_to(tmp_path / "moved.json")
+    with pytest.raises(ValueError, match=r"standard/pgd.json must lie inside results_dir, got"):
+        load_results(results_dir)

@@ -1,0 +1,171 @@
+"""The architecture as a test: who may import whom, how long a file may be, what no file may hold."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import vafa_monai
+
+ROOT = Path(vafa_monai.__file__).parent
+FILES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in sorted(ROOT.rglob("*.py"))}
+ORDER = ["frequency", "losses", "attacks", "inferers", "transforms", "data", "metrics", "handlers", "reports"]
+ORDER += ["workflows", "cli"]
+ONLY = {  # packages that import nothing else, beside themselves and the standard library
+    "frequency": ("torch",),
+    "networks": ("torch", "monai.networks"),
+}
+NEVER = {"attacks": re.compile(r"monai\.(networks|engines|bundle)\b|monai\.data\..*Dataset")}
+LONGEST = 250
+
+every_file = pytest.mark.parametrize("name", FILES)
+
+
+def package_of(name: str) -> str:
+    """``attacks`` for ``attacks/pgd.py``, ``cli`` for ``cli.py``, ``""`` for ``__init__.py``."""
+    first = name.partition("/")[0].removesuffix(".py")
+    return "" if first == "__init__" else first
+
+
+def imports_of(source: str) -> Iterator[str]:
+    """Yield every imported module or name with its full path; a relative one begins with a dot."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def inside(name: str, module: str) -> bool:
+    return name == module or name.startswith(f"{module}.")
+
+
+def may_import(package: str, imported: str) -> bool:
+    """Tell whether a file of ``package`` may import the module or name ``imported``."""
+    if imported.startswith("."):
+        return False
+    if inside(imported, "vafa_monai"):
+        return may_import_package(package, imported.split(".")[1] if "." in imported else "")
+    if NEVER.get(package, re.compile("(?!)")).match(imported):
+        return False
+    standard = imported.partition(".")[0] in sys.stdlib_module_names
+    return standard or package not in ONLY or any(inside(imported, module) for module in ONLY[package])
+
+
+def may_import_package(package: str, other: str) -> bool:
+    """Tell whether one part of ``vafa_monai`` may import another: itself, or one that comes before it."""
+    if other in (package, "", "__version__"):  # the root package holds its version only
+        return True
+    if other == "networks":
+        return package == "cli"
+    return package in ORDER and other in ORDER[: ORDER.index(package)]
+
+
+def forbidden_of(name: str, source: str) -> Iterator[str]:
+    """Yield what a file must not hold."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Assert):
+            yield "assert"
+        if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+            yield "star import"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+            yield from () if name == "cli.py" else ("print",)
+        if isinstance(node, ast.Attribute) and node.attr == "cuda" and not is_torch(node.value):
+            yield ".cuda("
+        if isinstance(node, ast.Attribute) and node.attr == "backward" and package_of(name) == "attacks":
+            yield ".backward("
+
+
+def is_torch(node: ast.expr) -> bool:
+    """``torch.cuda`` is a module; ``tensor.cuda`` is a method that chooses a device for the user."""
+    return isinstance(node, ast.Name) and node.id == "torch"
+
+
+@every_file
+def test_file_belongs_to_a_known_package(name):
+    assert package_of(name) in {"", "networks", *ORDER}
+
+
+@every_file
+def test_imports_point_the_right_way(name):
+    wrong = [imported for imported in imports_of(FILES[name]) if not may_import(package_of(name), imported)]
+    assert wrong == []
+
+
+@every_file
+def test_file_fits_in_a_head(name):
+    assert len(FILES[name].splitlines()) < LONGEST
+
+
+@every_file
+def test_file_holds_nothing_forbidden(name):
+    assert list(forbidden_of(name, FILES[name])) == []
+
+
+@every_file
+def test_file_is_named_after_a_concept(name):
+    assert not {"utils", "util", "misc", "common", "helpers"} & set(name.removesuffix(".py").split("/"))
+
+
+# The checks themselves
+
+
+@pytest.mark.parametrize(
+    ("package", "source"),
+    [
+        ("frequency", "from vafa_monai.losses import dice_ce"),
+        ("frequency", "import monai"),
+        ("frequency", "import numpy as np"),
+        ("losses", "import vafa_monai.attacks.pgd"),
+        ("attacks", "from vafa_monai.handlers import AttackHandler"),
+        ("attacks", "from vafa_monai.networks import UNETRPP"),
+        ("attacks", "from monai.networks.nets import UNETR"),
+        ("attacks", "from monai.data import CacheDataset"),
+        ("attacks", "from monai import bundle"),
+        ("attacks", "def f():\n    import monai.engines"),
+        ("attacks", "from .pgd import PGD"),
+        ("networks", "from monai.data import MetaTensor"),
+        ("networks", "from vafa_monai.losses import dice_ce"),
+        ("handlers", "from vafa_monai.reports import table"),
+        ("", "from vafa_monai.attacks import PGD"),
+    ],
+)
+def test_an_arrow_that_points_the_wrong_way_is_found(package, source):
+    assert not all(may_import(package, imported) for imported in imports_of(source))
+
+
+@pytest.mark.parametrize(
+    ("package", "source"),
+    [
+        ("frequency", "import math\nimport torch.nn.functional as F\nfrom vafa_monai.frequency import quantize"),
+        ("losses", "from monai.losses import DiceCELoss\nfrom vafa_monai.frequency import block_dct"),
+        ("attacks", "from monai.data import MetaTensor\nfrom vafa_monai.losses import dice_ce"),
+        ("networks", "from monai.networks.blocks import UnetResBlock\nimport torch"),
+        ("cli", "from vafa_monai import __version__\nfrom vafa_monai.reports import table\nimport fire"),
+    ],
+)
+def test_an_arrow_that_points_the_right_way_is_let_through(package, source):
+    assert all(may_import(package, imported) for imported in imports_of(source))
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "expected"),
+    [
+        ("attacks/a.py", "assert x", ["assert"]),
+        ("attacks/a.py", "from math import *", ["star import"]),
+        ("attacks/a.py", "print(x)", ["print"]),
+        ("cli.py", "print(x)", []),
+        ("data/a.py", "x.cuda()", [".cuda("]),
+        ("data/a.py", "torch.cuda.is_available()", []),
+        ("attacks/a.py", "loss.backward()", [".backward("]),
+        ("handlers/a.py", "loss.backward()", []),
+    ],
+)
+def test_what_is_forbidden_is_found(name, source, expected):
+    assert list(forbidden_of(name, source)) == expected

@@ -1,0 +1,53 @@
+"""The public names, and that faces take the arguments of their functions."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+
+import pytest
+
+from vafa_monai import losses
+
+NAMES = {
+    "vafa_monai.attacks": """
+        Ascent Attack BIM FGSM GaussianNoise GradientAttack Identity Iterate OutputNorm PGD Rounding UniformQuantization
+        VAFA ascend describe
+    """,
+    "vafa_monai.frequency": """
+        block_dct block_idct contract merge_blocks pad_to_blocks quantize round_through smooth_round split_blocks
+    """,
+    "vafa_monai.losses": """
+        AdversarialConsistencyLoss BlockSSIMLoss FrequencyConsistencyLoss block_ssim block_statistics dice_ce
+        frequency_consistency ssim_to_blocks
+    """,
+}
+
+FACES = [  # a face, its function, the arguments that the call brings, the arguments that only the face has
+    (losses.FrequencyConsistencyLoss, losses.frequency_consistency, {"input", "target"}, set()),
+    (losses.BlockSSIMLoss, losses.block_ssim, {"input", "target"}, {"reduction"}),
+]
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_public_names_are_the_listed_ones_in_order(module):
+    names = importlib.import_module(module).__all__
+    assert set(names) == set(NAMES[module].split())
+    assert names == sorted(names, key=lambda name: (not name.isupper(), name[0].islower(), name))
+
+
+@pytest.mark.parametrize(("module", "name"), [(module, name) for module in NAMES for name in NAMES[module].split()])
+def test_public_name_can_be_imported_and_is_explained(module, name):
+    assert inspect.getdoc(getattr(importlib.import_module(module), name))
+
+
+def settings_of(function: Callable, without: set[str]) -> dict[str, object]:
+    """Map argument names to defaults."""
+    return {p.name: p.default for p in inspect.signature(function).parameters.values() if p.name not in without}
+
+
+@pytest.mark.parametrize(("face", "function", "called", "own"), FACES, ids=[face.__name__ for face, *_ in FACES])
+def test_face_has_the_arguments_and_defaults_of_its_function(face, function, called, own):
+    assert settings_of(face, own) == settings_of(function, called)
+    assert set(inspect.signature(face.forward).parameters) == {"self", *called}

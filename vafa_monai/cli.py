@@ -1,0 +1,121 @@
+"""The command ``vafa-monai``: a thin face over bundles, and the only file that prints."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import fire
+
+from vafa_monai.reports import build_report
+from vafa_monai.workflows import BundleRun, Demo, DemoSettings
+
+__all__ = ["attack", "demo", "evaluate", "main", "report", "train"]
+
+
+def demo(output: str = "vafa_demo", seed: int = 0, quick: bool = False) -> None:
+    """Attack and harden a small brain segmentation, and write a report; about ten minutes on two cores.
+
+    Called again it continues where it stopped.
+
+    Args:
+        output: folder for the data, the bundle with its models and the report.
+        seed: seed of training and attacks.
+        quick: a smoke run with two cases and a model that has hardly trained.
+    """
+    files = Demo(output, DemoSettings(seed=seed, quick=quick), say=_say).run()
+    _say("")
+    for name, path in files.items():
+        _say(f"{name}: {path}")
+
+
+def train(bundle: str, vaft: bool = False, attack: str | None = None, **overrides: Any) -> None:
+    """Train the model of a bundle, or harden it.
+
+    Args:
+        bundle: folder of the bundle.
+        vaft: adversarial training from ``models/model.pt`` to ``models/model_vaft.pt``.
+        attack: name of the attack to train on, of ``configs/attacks``; with ``vaft`` only.
+        **overrides: config ids and values, such as ``--dataset_dir DIR --epochs 20``.
+    """
+    if attack is not None and not vaft:
+        raise ValueError(f"attack must come with --vaft, got {attack!r} without it.")
+    overlays = [*(["vaft"] if vaft else []), *([f"attacks/{attack}"] if attack else [])]
+    run = _announce(bundle, overlays, overrides)
+    run.check()
+    run.run(progress="train#trainer")
+
+
+def evaluate(bundle: str, attack: str = "identity", **overrides: Any) -> None:
+    """Evaluate the model of a bundle under an attack; the default attack does nothing.
+
+    Args:
+        bundle: folder of the bundle.
+        attack: name of the attack, of ``configs/attacks``.
+        **overrides: config ids and values, such as ``--ckpt_path models/model_vaft.pt``.
+    """
+    state = _announce(bundle, ["evaluate", f"attacks/{attack}"], overrides).run(progress="validate#evaluator")
+    _say(f"mean foreground DSC {state.metrics['val_mean_dice']:.4f}")
+
+
+def attack(bundle: str, attack: str, **overrides: Any) -> None:
+    """Attack the model of a bundle, write the attacked volumes, read them back and evaluate what was read.
+
+    Args:
+        bundle: folder of the bundle.
+        attack: name of the attack, of ``configs/attacks``.
+        **overrides: config ids and values, such as ``--adv_dir DIR``.
+    """
+    run = _announce(bundle, ["evaluate", "attack", f"attacks/{attack}"], overrides)
+    state = run.run(progress="validate#evaluator")
+    _say(f"mean foreground DSC {state.metrics['val_mean_dice']:.4f} before writing the volumes")
+
+
+def report(results: str, output: str | None = None, title: str = "Adversarial robustness") -> None:
+    """Write the report of a folder of results.
+
+    Args:
+        results: folder with ``<model>/<attack>.json``, as ``evaluate`` writes it (``eval/results`` of a bundle).
+        output: folder of the report; by default the one above ``results``.
+        title: its title.
+    """
+    files = build_report(results, Path(results).parent if output is None else output, title=title)
+    for name, path in files.items():
+        _say(f"{name}: {path}")
+
+
+def _announce(bundle: str, overlays: list[str], overrides: dict[str, Any]) -> BundleRun:
+    """Print the command that a run stands for."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    run = BundleRun(bundle=Path(bundle), overlays=overlays, overrides=overrides)
+    _say(f"$ cd {bundle} && {run.command()}")
+    return run
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """Return the error that MONAI's config errors came from."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def main() -> None:
+    """Run the command; bad input ends it with one sentence and exit code 1."""
+    try:
+        fire.Fire({"demo": demo, "train": train, "attack": attack, "evaluate": evaluate, "report": report})
+    except Exception as error:
+        cause = _root_cause(error)
+        if not isinstance(cause, (ValueError, TypeError, OSError)):
+            raise
+        logging.getLogger(__name__).debug("bad input", exc_info=error)
+        sys.exit(f"error: {cause}")
+
+
+if __name__ == "__main__":
+    main()
