@@ -132,6 +132,7 @@ def test_a_batch_equals_its_samples(attack, volume, label, tiny_network):
 def test_second_call_equals_first(attack, training, volume, label, normalized_network):
     normalized_network.train(training)
     first = attack(volume, label, normalized_network)
+    torch.rand(7)  # the state of the global generator does not matter
     assert torch.equal(attack(volume, label, normalized_network), first)
 
 
@@ -174,6 +175,14 @@ def test_attack_works_inside_autocast(attack, device, volume, label, tiny_networ
         assert torch.equal(adv, attack(inputs, label.to(device), network))
 
 
+def test_loss_gets_single_precision_inside_autocast(device, volume, label, tiny_network):
+    seen = []
+    attack = FGSM(loss_function=lambda logits, _: seen.append(logits.dtype) or logits.sum())
+    with torch.autocast(device.type, dtype=torch.bfloat16):
+        attack(volume.to(device), label.to(device), tiny_network.to(device))
+    assert set(seen) == {torch.float32}
+
+
 # What is left alone
 
 
@@ -184,10 +193,10 @@ def freeze_one_weight_and_fill_the_gradient_of_another(network: nn.Module) -> No
 
 
 @every_attack
-@pytest.mark.parametrize("mode", ["eval", "train", "mixed"])
+@pytest.mark.parametrize("mode", ["eval", "train", "batch norm in train"])
 def test_network_is_left_as_it_was(attack, mode, volume, label, normalized_network):
-    network = normalized_network.train(mode != "eval")
-    network[1].train(mode == "train")  # batch norm
+    network = normalized_network.train(mode == "train")
+    network[1].train(mode != "eval")
     freeze_one_weight_and_fill_the_gradient_of_another(network)
     state = {name: value.clone() for name, value in network.state_dict().items()}
     asked, modes = [p.requires_grad for p in network.parameters()], [m.training for m in network.modules()]

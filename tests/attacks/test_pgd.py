@@ -52,6 +52,7 @@ def test_random_start_is_a_point_of_the_ball_that_the_seed_decides(volume, label
     offset = start(inputs, label, tiny_network) - inputs
     assert offset.abs().max() <= 0.1 + 1e-6
     assert offset.square().mean().sqrt() == pytest.approx(0.1 / 3**0.5, rel=0.1)  # uniform; 594 voxels a sample
+    assert offset.mean().abs() < 0.01  # 4 standard errors: the noise is the same for both samples
     assert torch.equal(start(inputs, label, tiny_network), again(inputs, label, tiny_network))
     assert not torch.equal(start(inputs, label, tiny_network), other(inputs, label, tiny_network))
 

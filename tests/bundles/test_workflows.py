@@ -1,0 +1,189 @@
+"""Every chain of configs as a real ``python -m monai.bundle run`` process on small NIfTI files."""
+
+import json
+import shutil
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from vafa_monai.reports import load_results
+
+pytestmark = pytest.mark.bundle
+
+CONFIGS = Path(__file__).parents[2] / "bundles" / "mni152_unetr_segmentation" / "configs"
+ATTACKS = sorted(path.stem for path in (CONFIGS / "attacks").glob("*.json"))
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)
+
+
+def same(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_training_and_hardening_write_a_model_each(trained):
+    standard, hardened = (weights(trained / "models" / f"{name}.pt") for name in ("model", "model_vaft"))
+    assert standard.keys() == hardened.keys()
+    assert not same(standard, hardened)
+
+
+def test_two_trainings_with_one_seed_give_the_same_weights(trained, make_bundle, small, run_chain):
+    again = make_bundle("again")
+    shutil.copy(trained / "models" / "model.pt", again / "models" / "model.pt")
+    code, output = run_chain(["train", "vaft"], small | {"attack_steps": 1}, again)
+    assert code == 0, output[-2000:]
+    assert same(weights(trained / "models" / "model_vaft.pt"), weights(again / "models" / "model_vaft.pt"))
+    code, _ = run_chain(["train"], small | {"model_file": "second.pt"}, again)
+    assert same(weights(trained / "models" / "model.pt"), weights(again / "models" / "second.pt"))
+
+
+def test_training_killed_in_mid_epoch_continues_and_finishes(make_bundle, small, start_chain, run_chain):
+    folder = make_bundle("killed")
+    longer = small | {"epochs": 3, "windows_per_epoch": 60}
+    process = start_chain(["train"], longer, folder)
+    resume = folder / "eval" / "resume" / "model"
+    deadline = time.monotonic() + 120
+    while not list(resume.glob("*epoch=1.pt")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)  # into the second epoch
+    process.kill()
+    process.communicate()
+    assert process.returncode == -9
+    (resume / "checkpoint_epoch=9.pt").write_bytes(b"cut off while it was written")
+    code, output = run_chain(["train"], longer, folder)
+    assert code == 0, output[-2000:]
+    assert "resuming from iteration 30, epoch 1" in output or "Epoch: 2/3, Iter: 1/30" in output
+    assert "Epoch: 1/3" not in output
+    assert (resume / "checkpoint_epoch=3.pt").is_file()
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained, small, start_chain, tmp_path_factory):
+    """Results of both models under all attacks; every second process runs from elsewhere."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+
+    def evaluate(job):
+        number, (model, attack) = job
+        overrides = small | {"attack_steps": 2, "ckpt_path": str(trained / "models" / f"{model}.pt")}
+        place = elsewhere if number % 2 else None
+        process = start_chain(["train", "evaluate", f"attacks/{attack}"], overrides, trained, elsewhere=place)
+        output = process.communicate(timeout=300)[0]
+        assert process.returncode == 0, output[-2000:]
+
+    jobs = [*(("model", attack) for attack in ATTACKS), ("model_vaft", "identity"), ("model_vaft", "pgd")]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(evaluate, enumerate(jobs)))
+    return {(result.model, result.attack): result for result in load_results(trained / "eval" / "results")}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_evaluation_under_every_attack_writes_its_result(evaluated, attack):
+    document = evaluated["model", attack].document
+    assert [case["case"] for case in document["cases"]] == ["case_03", "case_04", "case_05"]
+    assert document["attack"]["role"] == json.loads((CONFIGS / "attacks" / f"{attack}.json").read_text())["attack_role"]
+    assert (document["summary"]["linf_grey"] == 0) == (attack == "identity")
+
+
+def test_evaluation_without_an_attack_overlay_is_clean(trained, small, run_chain, evaluated):
+    overrides = small | {"ckpt_path": str(trained / "models" / "model.pt"), "model_name": "plain"}
+    code, output = run_chain(["train", "evaluate"], overrides, trained)
+    assert code == 0, output[-2000:]
+    found = json.loads((trained / "eval" / "results" / "plain" / "identity.json").read_text())
+    assert found["summary"] == evaluated["model", "identity"].document["summary"]
+
+
+def test_attack_writes_volumes_reads_them_back_and_evaluates_what_it_read(
+    trained, small, run_chain, dataset_dir, evaluated
+):
+    code, output = run_chain(
+        ["train", "evaluate", "attack", "attacks/pgd"], small | {"attack_steps": 2, "model_name": "saved"}, trained
+    )
+    assert code == 0, output[-2000:]
+    folder = trained / "eval" / "adversarial" / "saved" / "pgd"
+    volume = nib.load(folder / "case_03_image.nii.gz")
+    source = nib.load(dataset_dir / "imagesTs" / "case_03.nii.gz")
+    assert volume.get_data_dtype() == np.float32
+    np.testing.assert_allclose(volume.affine, source.affine)
+    change = np.abs(volume.get_fdata() - source.get_fdata() / 255)
+    assert 0 < change.max() <= 4 / 255 + 1e-6
+    sidecar = json.loads((folder / "case_03.json").read_text())
+    assert sidecar["attack"]["settings"]["_target_"] == "vafa_monai.attacks.PGD"
+    assert len(sidecar["checkpoint"]["sha256"]) == 64
+    results = [
+        json.loads((trained / "eval" / name / "saved" / "pgd.json").read_text())
+        for name in ("results", "results_reloaded")
+    ]
+    assert results[0]["summary"]["dice"] == pytest.approx(results[1]["summary"]["dice"], abs=1e-6)
+    assert results[0]["summary"]["dice"] == evaluated["model", "pgd"].document["summary"]["dice"]
+
+
+def test_inference_writes_label_maps_in_the_grid_of_the_input(trained, small, dataset_dir, start_chain, tmp_path):
+    from subprocess import run
+
+    values = {key: value for key, value in small.items() if key.startswith(("network", "roi", "dataset"))}
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
+    words = [word for key, value in values.items() for word in (f"--{key}", str(value))]
+    finished = run(
+        [*command, *words, "--output_dir", str(tmp_path)], cwd=trained, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    for number in (3, 5):  # RAS and LPS
+        pred = nib.load(tmp_path / f"case_{number:02d}_pred.nii.gz")
+        source = nib.load(dataset_dir / "imagesTs" / f"case_{number:02d}.nii.gz")
+        assert pred.shape == source.shape
+        np.testing.assert_allclose(pred.affine, source.affine)
+        assert set(np.unique(pred.get_fdata())) <= {0, 1, 2}
+
+
+def test_two_ranks_harden_together(trained, make_bundle, small, run_chain):
+    folder = make_bundle("ranks")
+    shutil.copy(trained / "models" / "model.pt", folder / "models" / "model.pt")
+    code, output = run_chain(
+        ["train", "vaft", "multi_gpu_train"],
+        small | {"attack_steps": 1, "windows_per_epoch": 8},
+        folder,
+        launcher=TORCHRUN,
+    )
+    assert code == 0, output[-3000:]
+    assert weights(folder / "models" / "model_vaft.pt").keys() == weights(trained / "models" / "model.pt").keys()
+
+
+def spoil(dataset, name, change):
+    image = nib.load(dataset / name)
+    nib.save(nib.Nifti1Image(change(image.get_fdata()).astype(np.float32), image.affine), dataset / name)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ({"spoil": "nan"}, "image must be finite, got 1 NaN or infinite voxels"),
+        ({"attack#steps": -1}, "steps must be at least 0, got -1."),
+        ({"network_def#feature_size": 8}, "checkpoint must hold the weights of this UNETR"),
+        ({"roi_size": "[32,32,32]", "ckpt_path": "nowhere.pt"}, "checkpoint must be a file, got 'nowhere.pt'"),
+    ],
+    ids=["nan", "steps", "network", "checkpoint"],
+)
+def test_bad_input_ends_a_run_with_one_sentence_and_writes_nothing(
+    copy_trained, small, dataset_dir, run_chain, tmp_path, overrides, sentence
+):
+    shutil.rmtree(copy_trained / "eval")
+    dataset = Path(shutil.copytree(dataset_dir, tmp_path / "dataset"))
+    if overrides.pop("spoil", None):
+        spoil(
+            dataset,
+            "imagesTs/case_04.nii.gz",
+            lambda image: np.where(np.arange(image.size).reshape(image.shape), image, np.nan),
+        )
+    chain = ["train", "evaluate", "attack", "attacks/pgd"]
+    code, output = run_chain(chain, small | {"dataset_dir": str(dataset)} | overrides, copy_trained)
+    assert code != 0
+    assert sentence in output
+    assert not list((copy_trained / "eval").rglob("*.*"))
