@@ -22,6 +22,25 @@ NAMES = {
         AdversarialConsistencyLoss BlockSSIMLoss FrequencyConsistencyLoss block_ssim block_statistics dice_ce
         frequency_consistency ssim_to_blocks
     """,
+    "vafa_monai.inferers": "InferredNetwork TwoPassInferer",
+    "vafa_monai.transforms": """
+        AdversarialPerturbation AdversarialPerturbationd BlockDCT BlockDCTd FrequencyPerturbation FrequencyPerturbationd
+        RandFrequencyPerturbation RandFrequencyPerturbationd
+    """,
+    "vafa_monai.data": """
+        check_cases check_checkpoint prepare_mni152 sha256 whole_file write_json write_volume
+    """,
+    "vafa_monai.metrics": """
+        HausdorffDistance95Metric LostOrgan NormalizedSurfaceDiceMetric OrganPresenceMetric PerceptualSimilarityMetric
+        QUALITY_NAMES build_lpips compute_hausdorff_distance_95 compute_image_quality compute_normalized_surface_dice
+        compute_organ_presence load_lpips lpips_by_slices
+    """,
+    "vafa_monai.handlers": """
+        AdversarialKeys AdversarialSaver AdversarialTrainingHandler AttackHandler HausdorffDistance95
+        NormalizedSurfaceDice OrganPresence PerceptualSimilarity RobustnessReport
+    """,
+    "vafa_monai.reports": "Result attack_figure build_report dice_chart load_results",
+    "vafa_monai.workflows": "BundleRun Demo DemoSettings shipped_bundle",
 }
 
 FACES = [  # a face, its function, the arguments that the call brings, the arguments that only the face has

@@ -369,7 +369,7 @@ def test_settings_have_names(attack):
 @every_attack
 @pytest.mark.parametrize("value_range", [(1.0, 0.0), (0.0, 0.0), (0.0, 1.0, 2.0), (float("nan"), 1.0)], ids=str)
 def test_an_empty_value_range_is_refused(attack, value_range):
-    with pytest.raises(ValueError, match=r"value_range must be \(lowest, highest\), got \("):
+    with pytest.raises(ValueError, match=r"value_range must be two finite numbers, the lower first, got \("):
         type(attack)(value_range=value_range)
 
 

@@ -146,6 +146,13 @@ def test_authors_preset_does_not_stretch_the_ripples_of_air(volume, label, tiny_
     assert (adv[..., 3].amax((1, 2, 3)) == 1).all()
 
 
+def test_rounding_of_a_flat_slice_is_not_stretched_in_any_unit(volume, label, tiny_network):
+    hounsfield = (2000 * volume - 1000).float()
+    hounsfield[..., 2] = 500 + 6e-5 * label[..., 2]  # the spacing of float32 at 500
+    attack = VAFA.preset("authors", block_size=BLOCK, steps=3, value_range=(-1000, 1000))
+    assert attack(hounsfield, label, tiny_network.float())[..., 2].min() > 0
+
+
 def test_2d_form_transforms_every_slice_by_itself(volume, label, tiny_network):
     found = VAFA(block_size=(8, 9, 1), steps=3).run(volume, label, tiny_network)
     spectrum = scipy.fft.dctn((255 * found.adv - 128).numpy(), axes=(2, 3), norm="ortho")

@@ -70,10 +70,14 @@ def test_contraction_applies_one_matrix_to_each_axis():
     torch.testing.assert_close(got, torch.from_numpy(expected))
 
 
-def test_contraction_of_half_precision_sums_in_single_precision(device):
-    ones = torch.ones(1, 64, 8, 8, dtype=torch.bfloat16, device=device)  # bfloat16 cannot count beyond 256 in ones
-    total = contract(ones, [torch.ones(1, edge) for edge in (64, 8, 8)])
-    assert (total.item(), total.dtype) == (4096, torch.bfloat16)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_contraction_of_half_precision_is_computed_in_single_precision(dtype, device):
+    generator = torch.Generator().manual_seed(0)
+    blocks = torch.rand(2, 4, 3, 5, generator=generator).to(device, dtype)
+    matrices = [torch.rand(6, edge, generator=generator, dtype=torch.float64) for edge in (4, 3, 5)]
+    contracted = contract(blocks, matrices)
+    assert contracted.dtype == dtype
+    assert torch.equal(contracted, contract(blocks.float(), matrices).to(dtype))
 
 
 def test_contraction_in_autocast_keeps_single_precision(device):

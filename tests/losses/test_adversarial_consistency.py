@@ -94,7 +94,7 @@ def test_loss_from_json_equals_the_one_from_python(prediction, target):
 @pytest.mark.parametrize("odd", ["prediction", "target"])
 def test_an_odd_batch_is_refused(prediction, target, odd):
     cut = {"prediction": (prediction[:3], target), "target": (prediction, target[:3])}[odd]
-    with pytest.raises(ValueError, match=r"must hold a clean and an adversarial half of equal size, got a batch of 3"):
+    with pytest.raises(ValueError, match=r"must hold a clean and an adversarial half of equal size, got 3 samples"):
         AdversarialConsistencyLoss()(*cut)
 
 

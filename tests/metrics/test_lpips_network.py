@@ -87,8 +87,10 @@ def test_equal_volumes_have_distance_zero_and_others_have_not(lpips):
 
 def test_distance_of_a_volume_is_the_mean_over_its_axial_slices(lpips):
     adv, clean = pair()
-    slices = [[lpips(*(volume[i : i + 1, ..., k].expand(-1, 3, -1, -1) for volume in (adv, clean))) for k in range(3)]
-              for i in range(2)]
+    slices = [
+        [lpips(*(volume[i : i + 1, ..., k].expand(-1, 3, -1, -1) for volume in (adv, clean))) for k in range(3)]
+        for i in range(2)
+    ]
     expected = torch.tensor([[value.item() for value in row] for row in slices]).mean(1)
     torch.testing.assert_close(lpips_by_slices(adv, clean, lpips), expected, rtol=1e-4, atol=0)
 

@@ -72,6 +72,8 @@ def ascend(
         adv = perturbation.apply(variable, step)
         value = objective(adv)
         (gradient,) = torch.autograd.grad(value.sum(), variable)
+        if not torch.isfinite(gradient).all():  # the sign of NaN is 0: the attack would stand still, and look harmless
+            raise RuntimeError("network must have finite gradients, got NaN or infinite ones; check the network.")
         variable = variable.detach()
         current = Ascent(adv.detach(), variable, value.detach())
         found = _better(found, current) if iterate == Iterate.BEST else current

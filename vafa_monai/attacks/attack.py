@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vafa_monai.attacks.ascent import Ascent
 from vafa_monai.attacks.isolation import isolated
+from vafa_monai.attacks.setting import require_range
 from vafa_monai.losses import dice_ce
 
 __all__ = ["Attack", "GradientAttack", "Network"]
@@ -34,9 +35,7 @@ class Attack(ABC):
 
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
-        object.__setattr__(self, "value_range", tuple(float(bound) for bound in self.value_range))
-        if len(self.value_range) != 2 or not self.value_range[0] < self.value_range[1]:
-            raise ValueError(f"value_range must be (lowest, highest), got {self.value_range!r}.")
+        object.__setattr__(self, "value_range", require_range("value_range", self.value_range))
 
     def __call__(self, inputs: Tensor, targets: Tensor, network: Network) -> Tensor:
         """Attack a batch.
@@ -87,13 +86,13 @@ class Attack(ABC):
 
     def _check(self, inputs: Tensor, targets: Tensor) -> None:
         """Refuse volumes and labels that cannot be attacked."""
-        if inputs.ndim != 5 or not inputs.is_floating_point():
+        if inputs.ndim != 5 or not inputs.is_floating_point() or not inputs.numel():
             kind = f"{inputs.dtype} of shape {tuple(inputs.shape)}"
             raise ValueError(f"inputs must be floating-point volumes of shape (B, C, H, W, D), got {kind}.")
         if targets.shape[0] != inputs.shape[0] or targets.shape[2:] != inputs.shape[2:]:
             shapes = f"{tuple(targets.shape)} for inputs of shape {tuple(inputs.shape)}"
             raise ValueError(f"targets must have the batch and spatial shape of inputs, got {shapes}.")
-        if targets.min() < 0:
+        if not targets.min() >= 0:  # NaN fails, too
             raise ValueError(f"targets must hold class indices from 0 on, got {targets.min().item():g}.")
         low, high = inputs.min().item(), inputs.max().item()
         slack = RANGE_TOLERANCE * self.width
@@ -115,7 +114,7 @@ class GradientAttack(Attack):
         value_range: lowest and highest intensity that the network's input can have.
     """
 
-    loss_function: Callable[[Tensor, Tensor], Tensor] = field(default_factory=dice_ce)
+    loss_function: Callable[[Tensor, Tensor], Tensor] = field(default_factory=dice_ce, compare=False)
     targeted: bool = False
 
     def _objective(self, targets: Tensor, network: Network) -> Callable[[Tensor], Tensor]:
@@ -127,7 +126,10 @@ class GradientAttack(Attack):
             logits = _logits(network(adv), highest)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             samples = range(len(adv))
-            return sign * torch.stack([self.loss_function(logits[i : i + 1], targets[i : i + 1]) for i in samples])
+            loss = torch.stack([self.loss_function(logits[i : i + 1], targets[i : i + 1]) for i in samples])
+            if not torch.isfinite(loss).all():  # the sign of NaN is 0: the attack would stand still, and look harmless
+                raise RuntimeError(f"loss_function must give finite losses, got {loss.tolist()}; check the network.")
+            return sign * loss
 
         return objective
 

@@ -63,7 +63,8 @@ class PGD(GradientAttack):
             require_at_least("step_size", self.step_size, 0)
         object.__setattr__(self, "iterate", look_up_option(self.iterate, Iterate))
         if self.eps == 0:
-            warnings.warn(f"eps is 0, so {type(self).__name__} changes nothing.", stacklevel=3)
+            level = 3 if type(self).__post_init__ is PGD.__post_init__ else 4  # a subclass calls from its own
+            warnings.warn(f"eps is 0, so {type(self).__name__} changes nothing.", stacklevel=level)
 
     def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
         offset = uniform_like(inputs, self.seed) if self.random_start else None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-__all__ = ["describe", "require_at_least", "require_block_size", "require_count"]
+__all__ = ["describe", "require_at_least", "require_block_size", "require_count", "require_range"]
 
 
 def require_at_least(name: str, value: float, lowest: float) -> None:
@@ -25,10 +25,18 @@ def require_count(name: str, value: int) -> None:
         raise ValueError(f"{name} must be at least 0, got {value!r}.")
 
 
+def require_range(name: str, value: Sequence[float]) -> tuple[float, float]:
+    """Return two finite numbers, the lower first; refuse anything else."""
+    numbers = isinstance(value, Sequence) and all(isinstance(bound, (int, float)) for bound in value)
+    if not numbers or len(value) != 2 or not float("-inf") < value[0] < value[1] < float("inf"):
+        raise ValueError(f"{name} must be two finite numbers, the lower first, got {value!r}.")
+    return float(value[0]), float(value[1])
+
+
 def require_block_size(value: Sequence[int]) -> tuple[int, int, int]:
     """Return the block edges as a tuple; refuse what is not three whole numbers from 1 on."""
     edges = tuple(value) if isinstance(value, Sequence) else (value,)
-    if len(edges) != 3 or not all(isinstance(edge, int) and edge >= 1 for edge in edges):
+    if len(edges) != 3 or not all(type(edge) is int and edge >= 1 for edge in edges):
         raise ValueError(f"block_size must be three edges (h, w, d) of at least 1 voxel, got {value!r}.")
     return edges
 

@@ -124,7 +124,7 @@ class VAFA(GradientAttack):
             require_at_least("step_size", self.step_size, 0)
         if not 0 < self.q_min <= self.q_max:
             raise ValueError(f"q_min must be positive and at most q_max={self.q_max!r}, got {self.q_min!r}.")
-        if isinstance(self.q_init, str) and self.q_init not in ("min", "max"):
+        if self.q_init not in ("min", "max") and not isinstance(self.q_init, (int, float)):
             raise ValueError(f'q_init must be "max", "min" or a number, got {self.q_init!r}.')
         if not self.q_min <= self.first_step <= self.q_max:
             raise ValueError(f"q_init must lie in [{self.q_min!r}, {self.q_max!r}], got {self.q_init!r}.")

@@ -28,7 +28,7 @@ class VoxelBall:
 
     def start(self) -> Tensor:
         """Return the clean volume, or a point of the ball."""
-        return self.clean if self.offset is None else self.project(self.clean + self.radius * self.offset)
+        return self.clean.clone() if self.offset is None else self.project(self.clean + self.radius * self.offset)
 
     def apply(self, variable: Tensor, step: int) -> Tensor:
         """Return the variable, which is the image."""

@@ -19,7 +19,7 @@ def split_blocks(volume: Tensor, block_size: Sequence[int]) -> Tensor:
         block_size: block edges ``(h, w, d)`` in voxels; each must divide its spatial size.
 
     Returns:
-        Blocks of shape ``(B, C, H/h, W/w, D/d, h, w, d)``: first the grid of blocks, then the voxels.
+        Blocks of shape ``(B, C, H/h, W/w, D/d, h, w, d)``, a view: first the grid of blocks, then the voxels.
 
     Raises:
         ValueError: if ``volume`` is not 5D or a block edge does not divide its spatial size.
@@ -45,7 +45,8 @@ def merge_blocks(blocks: Tensor) -> Tensor:
 def pad_to_blocks(volume: Tensor, block_size: Sequence[int]) -> Tensor:
     """Repeat the last voxels of ``(B, C, H, W, D)`` at the far end of each axis until the blocks divide it.
 
-    The first ``(H, W, D)`` voxels stay where they are, so a crop undoes the padding.
+    The first ``(H, W, D)`` voxels stay where they are, so a crop undoes the padding. A volume that needs none comes
+    back as it is.
 
     Example:
         >>> pad_to_blocks(torch.zeros(1, 1, 5, 8, 3), (4, 4, 4)).shape

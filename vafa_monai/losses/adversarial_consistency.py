@@ -89,7 +89,7 @@ def _halves(batch: Tensor | Sequence[Tensor]) -> tuple:
         pairs = [_halves(part) for part in batch]
         return [first for first, _ in pairs], [second for _, second in pairs]
     if len(batch) % 2:
-        raise ValueError(f"input must hold a clean and an adversarial half of equal size, got a batch of {len(batch)}.")
+        raise ValueError(f"batch must hold a clean and an adversarial half of equal size, got {len(batch)} samples.")
     return tuple(batch.chunk(2))
 
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
+from monai.utils import LossReduction, look_up_option
 from torch import Tensor
 from torch.nn.modules.loss import _Loss
 
@@ -100,7 +101,7 @@ class BlockSSIMLoss(_Loss):
     """
 
     def __init__(self, block_size: Sequence[int] = (8, 8, 8), reduction: str = "mean") -> None:
-        super().__init__(reduction=reduction)
+        super().__init__(reduction=look_up_option(reduction, LossReduction).value)
         self.block_size = tuple(block_size)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:

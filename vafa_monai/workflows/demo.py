@@ -189,7 +189,5 @@ class Demo:
         cases = self._result("standard", "identity")["cases"]
         description = json.loads((self.output / "data" / "dataset.json").read_text(encoding="utf-8"))["description"]
         steps = self._result("standard", "vafa_audit")["attack"]["settings"]["steps"]
-        return (
-            f"{description} Measured on {len(cases)} windows of 32 x 32 x 32 mm with {steps} attack steps, on one brain "
-            "and one seed: fewer windows and steps than a real audit."
-        )
+        measured = f"Measured on {len(cases)} windows of 32 x 32 x 32 mm with {steps} attack steps"
+        return f"{description} {measured}, on one brain and one seed: fewer windows and steps than a real audit."

@@ -1,0 +1,108 @@
+"""Files that are there as a whole, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from vafa_monai.data import files, sha256, whole_file, write_json, write_volume
+
+
+def test_file_appears_when_it_is_complete(tmp_path):
+    path = tmp_path / "new" / "folder" / "a.txt"
+    with whole_file(path) as beside:
+        beside.write_text("all")
+        assert not path.exists()
+    assert path.read_text() == "all"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("before", [None, "old"], ids=["new file", "replaced file"])
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt], ids=lambda error: error.__name__)
+def test_writer_that_raises_leaves_everything_as_it_was(tmp_path, before, error):
+    path = tmp_path / "a.txt"
+    if before:
+        path.write_text(before)
+
+    def write_half():
+        with whole_file(path) as beside:
+            beside.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        write_half()
+    assert [file.read_text() for file in tmp_path.iterdir()] == ([before] if before else [])
+
+
+def test_writer_that_writes_nothing_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "a.txt"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.npz", "a.json"])
+def test_file_beside_lies_in_the_same_folder_with_the_same_ending(tmp_path, name):
+    with whole_file(tmp_path / name) as beside:
+        beside.touch()
+        assert beside.parent == tmp_path
+        assert beside.name.endswith(name)
+
+
+def test_json_is_read_back(tmp_path):
+    content = {"number": 0.1, "none": None, "text": "ä", "list": [1, 2]}
+    write_json(tmp_path / "a.json", content)
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == content
+
+
+@pytest.mark.parametrize("content", [float("nan"), float("inf"), object()], ids=["NaN", "infinite", "object"])
+def test_what_json_cannot_hold_leaves_no_file(tmp_path, content):
+    with pytest.raises((ValueError, TypeError), match="JSON"):
+        write_json(tmp_path / "a.json", {"number": [content]})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32], ids=lambda kind: kind.__name__)
+def test_volume_is_read_back_with_dtype_and_affine(tmp_path, kind):
+    volume = np.arange(60, dtype=kind).reshape(3, 4, 5)
+    affine = np.array([[0, -1.5, 0, 7], [2, 0, 0, -3], [0, 0, 2.5, 5], [0, 0, 0, 1]])
+    write_volume(tmp_path / "a.nii.gz", volume, affine)
+    image = nib.load(tmp_path / "a.nii.gz")
+    assert np.asanyarray(image.dataobj).dtype == image.get_data_dtype() == kind
+    np.testing.assert_array_equal(np.asanyarray(image.dataobj), volume)
+    np.testing.assert_allclose(image.affine, affine, rtol=0, atol=1e-6)
+
+
+def test_volume_that_cannot_be_written_leaves_no_file(tmp_path):
+    with pytest.raises(nib.spatialimages.HeaderDataError):
+        write_volume(tmp_path / "a.nii.gz", np.zeros((2, 2, 2), np.float16), np.eye(4))
+    assert not list(tmp_path.iterdir())
+
+
+def test_killed_writer_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    writer = "import os, runpy, sys\nwith runpy.run_path(sys.argv[1])['whole_file'](sys.argv[2]) as beside:\n"
+    writer += "    beside.write_text('half'); os.kill(os.getpid(), 9)"
+    killed = subprocess.run([sys.executable, "-c", writer, files.__file__, str(path)], check=False, timeout=120)
+    assert killed.returncode == -9
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("size", [0, 1, 3 << 20], ids=["empty", "one byte", "3 MiB"])
+def test_hash_is_that_of_the_content(tmp_path, size):
+    content = np.random.default_rng(0).bytes(size)
+    (tmp_path / "a").write_bytes(content)
+    assert sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+def test_hash_of_older_pythons_is_the_same(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"content" * 300_000)
+    expected = sha256(tmp_path / "a")
+    monkeypatch.delattr(hashlib, "file_digest", raising=False)
+    assert sha256(tmp_path / "a") == expected

@@ -1,0 +1,135 @@
+"""What the handlers do to a batch, and to the network meanwhile."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from monai.data import MetaTensor, decollate_batch, list_data_collate
+from monai.engines.utils import default_prepare_batch
+from monai.inferers import SimpleInferer, SlidingWindowInferer
+from torch import nn
+
+from vafa_monai.attacks import FGSM
+from vafa_monai.handlers import AdversarialKeys
+from vafa_monai.handlers.batch import append_to_batch, attack_batch, evaluating
+from vafa_monai.inferers import InferredNetwork
+
+
+def engine_of(network, batch, **changes):
+    """The parts of a MONAI engine that an attack asks for."""
+    parts = {
+        "state": SimpleNamespace(batch=batch, device=torch.device("cpu")),
+        "prepare_batch": default_prepare_batch,
+        "non_blocking": False,
+        "to_kwargs": {},
+        "network": network,
+        "inferer": SimpleInferer(),
+        "amp": False,
+        "amp_kwargs": {},
+    }
+    return SimpleNamespace(**parts | changes)
+
+
+@pytest.fixture
+def batch(cases):
+    more = [{"age": age, "site": site} for age, site in ((3, "a"), (4, "b"), (5, "c"))]
+    return list_data_collate([case | one for case, one in zip(cases, more, strict=True)])
+
+
+# The mode of the network
+
+
+def test_everything_is_in_eval_mode_inside_and_in_its_former_mode_after(normalized_network):
+    normalized_network.train()[1].eval()  # a frozen batch norm
+    before = [part.training for part in normalized_network.modules()]
+    with evaluating(normalized_network):
+        assert not any(part.training for part in normalized_network.modules())
+    assert [part.training for part in normalized_network.modules()] == before == [True, True, False, True, True, True]
+
+
+def test_former_mode_comes_back_after_an_error(normalized_network):
+    normalized_network.train()
+    with pytest.raises(ArithmeticError), evaluating(normalized_network):
+        raise ArithmeticError
+    assert all(part.training for part in normalized_network.modules())
+
+
+def test_gradients_are_allowed_inside_and_as_before_after(tiny_network):
+    with torch.no_grad():
+        with evaluating(tiny_network):
+            assert torch.is_grad_enabled()
+        assert not torch.is_grad_enabled()
+
+
+# The attack on a batch
+
+
+def test_batch_is_attacked_through_network_and_inferer(batch, tiny_network):
+    inferer = SlidingWindowInferer((4, 3, 5), overlap=0.5)
+    clean, adv = attack_batch(engine_of(tiny_network, batch, inferer=inferer), FGSM())
+    assert torch.equal(clean, batch["image"])
+    expected = FGSM()(batch["image"], batch["label"], InferredNetwork(tiny_network, inferer))
+    assert torch.equal(adv, expected)
+    assert not torch.equal(adv, FGSM()(batch["image"], batch["label"], tiny_network))
+
+
+def test_attack_stays_on_its_rank(batch, tiny_network):
+    """The wrapper of distributed training, whose forward waits for the other ranks, is not called."""
+    wrapper = nn.Module()
+    wrapper.module = tiny_network
+    adv = attack_batch(engine_of(wrapper, batch), FGSM())[1]
+    assert torch.equal(adv, FGSM()(batch["image"], batch["label"], tiny_network))
+
+
+@pytest.mark.parametrize("amp", [False, True], ids=["full precision", "mixed precision"])
+def test_network_is_attacked_in_the_precision_of_the_engine(batch, tiny_network, amp):
+    dtypes = []
+    tiny_network.register_forward_hook(lambda module, inputs, logits: dtypes.append(logits.dtype))
+    adv = attack_batch(engine_of(tiny_network, batch, amp=amp, amp_kwargs={"dtype": torch.bfloat16}), FGSM())[1]
+    assert set(dtypes) == {torch.bfloat16 if amp else torch.float32}
+    assert adv.dtype == torch.float32
+
+
+def test_tuple_is_no_batch(batch, tiny_network):
+    with pytest.raises(TypeError, match="batch must be a dictionary of volumes and labels, got tuple"):
+        attack_batch(engine_of(tiny_network, (batch["image"], batch["label"])), FGSM())
+
+
+# The doubled batch
+
+
+def test_doubled_batch_is_clean_then_adversarial_and_all_else_twice(batch):
+    adv = 1 - batch["image"]
+    doubled = append_to_batch(batch, "image", adv)
+    assert torch.equal(doubled["image"].as_tensor(), torch.cat([batch["image"].as_tensor(), adv.as_tensor()]))
+    assert torch.equal(doubled["label"].as_tensor(), torch.cat([batch["label"].as_tensor()] * 2))
+    assert doubled["age"].tolist() == [3, 4, 5] * 2
+    assert list(doubled["site"]) == list("abc") * 2
+
+
+def test_every_case_of_the_doubled_batch_has_its_metadata(batch, affine):
+    doubled = append_to_batch(batch, "image", 1 - batch["image"])
+    samples = decollate_batch(doubled)
+    names = [f"folder/case_{index}.nii.gz" for index in range(3)]
+    assert [sample["image"].meta["filename_or_obj"] for sample in samples] == names * 2
+    assert all(torch.equal(sample[key].affine, affine) for sample in samples for key in ("image", "label"))
+
+
+def test_doubling_leaves_the_batch_as_it_was(batch):
+    keys, image = list(batch), batch["image"].clone()
+    append_to_batch(batch, "image", 1 - batch["image"])["image"].zero_()
+    assert list(batch) == keys
+    assert torch.equal(batch["image"], image)
+    assert isinstance(batch["image"], MetaTensor)
+
+
+def test_batch_without_metadata_is_doubled_too(batch):
+    plain = {key: batch[key].as_tensor() for key in ("image", "label")}
+    doubled = append_to_batch(plain, "image", plain["image"] / 2)
+    assert torch.equal(doubled["image"], torch.cat([plain["image"], plain["image"] / 2]))
+
+
+def test_keys_are_plain_texts():
+    assert [str(key) for key in AdversarialKeys] == ["clean_image"]

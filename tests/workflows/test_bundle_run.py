@@ -1,0 +1,162 @@
+"""A bundle run: the command that it stands for, what it refuses, and a run of a bundle that does next to nothing."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import fire
+import pytest
+
+import vafa_monai
+from vafa_monai.workflows import BundleRun, shipped_bundle
+
+BUNDLE = "mni152_unetr_segmentation"
+
+
+class Step:
+    """Iteration of an engine that counts; built from a config."""
+
+    def __init__(self, loss: float) -> None:
+        self.loss = loss
+
+    def __call__(self, engine, batch) -> list[dict[str, float]]:
+        return [{"loss": self.loss * batch}]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A bundle whose training is a few calls of :class:`Step`, with an overlay and two attacks."""
+    monkeypatch.setattr(vafa_monai, "Step", Step, raising=False)
+    train = {
+        "bundle_root": ".",
+        "epochs": 1,
+        "loss": 0.5,
+        "step": {"_target_": "vafa_monai.Step", "loss": "@loss"},
+        "train": {"trainer": {"_target_": "ignite.engine.Engine", "process_function": "@step"}},
+        "initialize": [],
+        "run": ["$@train#trainer.run([1, 2, 3], max_epochs=@epochs)"],
+    }
+    files = {"train": train, "vaft": {"loss": 2.0}, "attacks/pgd": {"epochs": 2}, "attacks/fgsm": {}}
+    for name, content in files.items():
+        path = tmp_path / "configs" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+    return tmp_path
+
+
+@pytest.fixture
+def arguments_of() -> Callable[[str], dict[str, object]]:
+    """Parse the words of a command as its program does, by fire."""
+
+    def parse(command: str) -> dict[str, object]:
+        words = shlex.split(command)
+        assert words[:4] == ["python", "-m", "monai.bundle", "run"]
+        return fire.Fire(lambda **settings: settings, command=words[4:])
+
+    return parse
+
+
+# The command
+
+
+def test_command_of_one_config_is_as_short_as_can_be(bundle):
+    assert BundleRun(bundle=bundle).command() == "python -m monai.bundle run --config_file configs/train.json"
+
+
+def test_command_of_overlays_and_overrides_is_spelt_out(bundle):
+    run = BundleRun(bundle=bundle, overlays=["vaft", "attacks/pgd"], overrides={"epochs": 3, "train#x": "a b"})
+    assert run.command() == (
+        "python -m monai.bundle run --config_file "
+        "\"['configs/train.json','configs/vaft.json','configs/attacks/pgd.json']\" --epochs 3 --train#x 'a b'"
+    )
+
+
+def test_command_survives_the_shell_and_fire(bundle, arguments_of):
+    overrides = {"epochs": 3, "rate": 1e-4, "resume": False, "weights": None, "roi": [1, 2], "path": "/a folder/$x's"}
+    run = BundleRun(bundle=bundle, overlays=["vaft"], overrides=overrides)
+    arguments = arguments_of(run.command())
+    chain = arguments.pop("config_file")
+    assert (ast.literal_eval(chain) if isinstance(chain, str) else chain) == run.configs
+    assert arguments == overrides
+
+
+def test_configs_are_the_base_and_the_overlays_in_their_order(bundle):
+    run = BundleRun(bundle=bundle, overlays=["attacks/pgd", "vaft"])
+    assert run.configs == ["configs/train.json", "configs/attacks/pgd.json", "configs/vaft.json"]
+
+
+# What it refuses
+
+
+def test_folder_that_is_no_bundle_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"bundle must be a folder with configs/train\.json, got '.*absent'"):
+        BundleRun(bundle=tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("overlay", "sentence"),
+    [
+        ("vatf", r"overlay must be one of \['train', 'vaft'\], got 'vatf'\."),
+        ("attacks/pdg", r"overlay must be one of \['fgsm', 'pgd'\], got 'pdg'\."),
+        ("nowhere/pgd", r"overlay must be one of \[\], got 'pgd'\."),
+    ],
+    ids=["overlay", "attack", "folder"],
+)
+def test_unknown_overlay_is_refused_with_those_that_are_there(bundle, overlay, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        BundleRun(bundle=bundle, overlays=["vaft", overlay])
+
+
+# The run
+
+
+def test_run_gives_the_state_of_its_engine(bundle):
+    state = BundleRun(bundle=str(bundle)).run(progress="train#trainer")
+    assert (state.epoch, state.iteration, state.output) == (1, 3, [{"loss": 1.5}])
+
+
+def test_overlays_and_overrides_change_the_run(bundle):
+    run = BundleRun(bundle=bundle, overlays=["vaft", "attacks/pgd"], overrides={"epochs": 4})
+    state = run.run(progress="train#trainer")
+    assert (state.epoch, state.iteration, state.output) == (4, 12, [{"loss": 6.0}])
+
+
+def test_run_does_not_depend_on_the_folder_it_starts_in(bundle, tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    parser = BundleRun(bundle=bundle).workflow().parser
+    assert parser.get_parsed_content("bundle_root") == str(bundle.resolve())
+    assert BundleRun(bundle=bundle).run(progress="train#trainer").iteration == 3
+
+
+def test_bundle_without_the_names_of_cases_is_not_checked(bundle):
+    assert BundleRun(bundle=bundle).check() is None
+
+
+def test_cases_that_a_bundle_names_are_checked_before_the_run(tmp_path):
+    (tmp_path / "dataset.json").write_text(
+        json.dumps(
+            {split: [{"image": "absent.nii.gz", "label": "absent.nii.gz"}] for split in ("training", "validation")}
+        )
+    )
+    run = BundleRun(bundle=shipped_bundle(BUNDLE), overrides={"dataset_dir": str(tmp_path)})
+    with pytest.raises(ValueError, match=r"image must be a file, got '.*absent\.nii\.gz'"):
+        run.check()
+
+
+# The bundles of the package
+
+
+def test_shipped_bundle_is_found_and_can_be_parsed():
+    folder = shipped_bundle(BUNDLE)
+    assert folder.name == BUNDLE
+    run = BundleRun(bundle=folder, overlays=["vaft", "attacks/pgd"], overrides={"epochs": 3})
+    assert run.workflow().parser.get_parsed_content("epochs") == 3
+
+
+def test_unknown_bundle_is_refused_with_those_that_are_there():
+    with pytest.raises(ValueError, match=rf"bundle must be one of \[.*'{BUNDLE}'.*\], got 'absent'"):
+        shipped_bundle("absent")
