@@ -28,7 +28,7 @@ NAMES = {
         RandFrequencyPerturbation RandFrequencyPerturbationd
     """,
     "vafa_monai.data": """
-        check_cases check_checkpoint prepare_mni152 sha256 whole_file write_json write_volume
+        check_cases check_checkpoint prepare_mni152 sha256 whole_file write_json write_volume write_whole
     """,
     "vafa_monai.metrics": """
         HausdorffDistance95Metric LostOrgan NormalizedSurfaceDiceMetric OrganPresenceMetric PerceptualSimilarityMetric

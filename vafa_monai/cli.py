@@ -73,15 +73,19 @@ def attack(bundle: str, attack: str, **overrides: Any) -> None:
     _say(f"mean foreground DSC {state.metrics['val_mean_dice']:.4f} before writing the volumes")
 
 
-def report(results: str, output: str | None = None, title: str = "Adversarial robustness") -> None:
+def report(
+    results: str, output: str | None = None, title: str = "Adversarial robustness", trained_on: str | None = None
+) -> None:
     """Write the report of a folder of results.
 
     Args:
         results: folder with ``<model>/<attack>.json``, as ``evaluate`` writes it (``eval/results`` of a bundle).
         output: folder of the report; by default the one above ``results``.
         title: its title.
+        trained_on: name of the attack that the other models were hardened against, to be judged by it.
     """
-    files = build_report(results, Path(results).parent if output is None else output, title=title)
+    folder = Path(results).parent if output is None else Path(output)
+    files = build_report(results, folder, title=title, trained_on=trained_on)
     for name, path in files.items():
         _say(f"{name}: {path}")
 

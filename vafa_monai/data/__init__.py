@@ -1,7 +1,7 @@
 """Data of the demo, checks of cases and checkpoints, and files that appear whole."""
 
 from vafa_monai.data.check import check_cases, check_checkpoint
-from vafa_monai.data.files import sha256, whole_file, write_json, write_volume
+from vafa_monai.data.files import sha256, whole_file, write_json, write_volume, write_whole
 from vafa_monai.data.mni152 import prepare_mni152
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     "whole_file",
     "write_json",
     "write_volume",
+    "write_whole",
 ]

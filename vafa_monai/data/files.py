@@ -13,7 +13,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-__all__ = ["sha256", "whole_file", "write_json", "write_volume"]
+__all__ = ["sha256", "whole_file", "write_json", "write_volume", "write_whole"]
 
 
 @contextmanager
@@ -40,10 +40,16 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+def write_whole(path: str | Path, content: bytes | str) -> Path:
+    """Write bytes, or text as UTF-8; return the path."""
+    with whole_file(path) as beside:
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)
+    return Path(path)
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Write ``content`` as JSON; NaN is refused, because no other program reads it."""
-    with whole_file(path) as beside:
-        beside.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def write_volume(path: str | Path, volume: np.ndarray, affine: np.ndarray) -> None:

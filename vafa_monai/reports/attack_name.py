@@ -29,6 +29,10 @@ KNOWN: Mapping[str, tuple[str, str]] = MappingProxyType(
         "bim": ("BIM", "FGSM in several small steps (voxels)."),
         "pgd": ("PGD", "BIM from a random start (voxels)."),
         "vafa_2d": ("VAFA-2D", "VAFA with a 2D transform: every slice by itself (frequencies)."),
+        "vafa_paper": (
+            "VAFA (paper)",
+            "VAFA as Algorithm 1 prints it: steps of 1 at the start, no slice stretch (frequencies).",
+        ),
         "vafa_authors": (
             "VAFA (authors)",
             "VAFA as in the published code of its authors, which ends with the slice stretch (frequencies).",
@@ -43,6 +47,7 @@ KNOWN: Mapping[str, tuple[str, str]] = MappingProxyType(
 FREQUENCY_CONTROLS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "vafa_2d": ("identity_stretch", "uniform_quantization", "gaussian_noise_rms"),
+        "vafa_paper": ("uniform_quantization",),  # it stretches nothing, and changes far less than that noise
         "vafa_authors": ("identity_stretch", "uniform_quantization", "gaussian_noise_rms"),
         "vafa_audit": ("uniform_quantization", "gaussian_noise_rms"),  # it stretches nothing
     }

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from vafa_monai.reports.atomic import write_atomically
+from vafa_monai.data import write_whole
 
 __all__ = ["INK", "house_style", "save_png"]
 
@@ -38,4 +38,4 @@ def save_png(figure: Figure, path: str | Path, *, dpi: int = 180) -> Path:
     """Write a figure as a PNG file in one step and return its path."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
-    return write_atomically(path, buffer.getvalue())
+    return write_whole(path, buffer.getvalue())

@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from vafa_monai.reports.atomic import write_atomically
+from vafa_monai.data import write_whole
 from vafa_monai.reports.attack_name import CLEAN, attack_description, attack_title
 from vafa_monai.reports.chart import dice_chart
 from vafa_monai.reports.comparison import Comparison
@@ -67,10 +67,10 @@ def build_report(
     page = {"title": title, "trained_on": trained_on, "commands": list(commands), "data_note": data_note}
     document = _document(results, rows, found, page | {"settings": dict(settings or {})})
     html = _render(results, rows, found, page | {"settings": _pretty(settings) if settings else None}, files)
-    files["json"] = write_atomically(output / "report.json", _pretty(document) + "\n")
-    files["csv"] = write_atomically(output / "results.csv", csv_text(results))
-    files["markdown"] = write_atomically(output / "results.md", markdown_text(rows))
-    files["html"] = write_atomically(output / "report.html", html)
+    files["json"] = write_whole(output / "report.json", _pretty(document) + "\n")
+    files["csv"] = write_whole(output / "results.csv", csv_text(results))
+    files["markdown"] = write_whole(output / "results.md", markdown_text(rows))
+    files["html"] = write_whole(output / "report.html", html)
     return files
 
 

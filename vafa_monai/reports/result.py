@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vafa_monai.handlers.robustness_report import RESULT_SCHEMA
+from vafa_monai.metrics import QUALITY_NAMES as IMAGE_QUALITY
+
 __all__ = ["IMAGE_QUALITY", "REPORT_SCHEMA", "RESULT_SCHEMA", "Case", "Result", "load_results", "mean_known"]
 
-RESULT_SCHEMA = "vafa_monai.result/1"
 REPORT_SCHEMA = "vafa_monai.report/1"
 SEGMENTATION = ("dice", "hd95_mm", "nsd")
-IMAGE_QUALITY = ("ssim", "psnr_db", "rms_grey", "linf_grey", "lpips")
 COUNTS = ("lost", "invented")
 ROLES = ("attack", "control")
 SUMMARY = ("dice_with_background", *SEGMENTATION, *IMAGE_QUALITY, *COUNTS)

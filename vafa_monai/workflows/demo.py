@@ -81,11 +81,17 @@ class Demo:
         Returns:
             The paths of the report's files by name.
         """
-        self._log_to_file()
+        with (self.output / "demo.log").open("a", encoding="utf-8") as self._log:
+            return self._run()
+
+    def _run(self) -> dict[str, Path]:
+        """Do the steps, with the log file open."""
+        logging.basicConfig(stream=self._log, level=logging.INFO, format="%(asctime)s %(name)s %(message)s", force=True)
         self.say(f"data: {self.output / 'data'} (MNI152 T1, 1 mm, from nilearn)")
         prepare_mni152(self.output / "data")
         if not self.bundle.is_dir():
-            shutil.copytree(shipped_bundle(BUNDLE), self.bundle)
+            ignore = shutil.ignore_patterns("eval", "*.pt", "__pycache__")  # what was trained in a checkout
+            shutil.copytree(shipped_bundle(BUNDLE), self.bundle, ignore=ignore)
         self.say(f"bundle: cd {self.bundle}")
         self._train("standard", [])
         self._train("hardened", ["vaft"])
@@ -118,13 +124,6 @@ class Demo:
 
     def _done(self) -> list[str]:
         return json.loads(self.state_file.read_text(encoding="utf-8"))["done"]
-
-    def _log_to_file(self) -> None:
-        """Send what MONAI logs to a file; the terminal shows the steps."""
-        handler = logging.FileHandler(self.output / "demo.log", encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-        logging.getLogger().handlers[:] = [handler]
-        logging.getLogger().setLevel(logging.INFO)
 
     def _start(self, overlays: list[str], overrides: dict[str, Any]) -> BundleRun:
         """Tell which command comes next."""
@@ -167,7 +166,7 @@ class Demo:
 
     def _quietly(self, run: BundleRun, progress: str) -> Any:
         """Run with a progress bar; what the engines print goes to the log file."""
-        with (self.output / "demo.log").open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+        with redirect_stdout(self._log), redirect_stderr(self._log):
             return run.run(progress=progress)
 
     def _match_noise(self, model: str) -> None:
