@@ -244,7 +244,6 @@ def test_checkpoint_of_another_network_is_refused(network, checkpoint, change, s
         check_checkpoint(path, network)
 
 
-@pytest.mark.xfail(strict=True, reason="what is no state dict raises AttributeError or TypeError instead")
 @pytest.mark.parametrize("content", [{"model": torch.zeros(2)}, {1: torch.zeros(2)}], ids=["a tensor", "numbered"])
 def test_checkpoint_without_a_state_dict_is_refused(network, checkpoint, content):
     with pytest.raises(ValueError, match="checkpoint must hold the weights of this Sequential"):
@@ -298,3 +297,17 @@ def test_checks_can_be_called_from_a_config(case):
     }
     with pytest.raises(SystemExit, match="label must hold whole class indices from 0 to 1"):
         ConfigParser(config).get_parsed_content("check")
+
+
+def test_two_images_of_one_name_are_refused_where_results_would_collide(tmp_path):
+    data = [{"image": f"{folder}/ct.nii.gz", "label": "seg.nii.gz"} for folder in ("p1", "p2")]
+    with pytest.raises(ValueError, match=r"images must have file names that differ, got 'ct\.nii\.gz' twice"):
+        check_cases(data, num_classes=2, unique_names=True)
+
+
+@pytest.mark.parametrize(
+    "case", [{"image": "a.nii.gz"}, {"image": ["a.nii.gz"], "label": "b.nii.gz"}], ids=["none", "list"]
+)
+def test_a_case_without_one_path_each_is_refused(case):
+    with pytest.raises(ValueError, match=r"case must have one path as '(image|label)', got"):
+        check_cases([case], num_classes=2)

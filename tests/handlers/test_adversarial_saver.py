@@ -119,7 +119,6 @@ def test_volume_without_a_change_is_the_clean_one(folder, cases, evaluator, save
     assert json.loads((folder / "case_1.json").read_text())["linf_grey"] == 0
 
 
-@pytest.mark.xfail(strict=True, reason="255 times the change, whatever value_range is")
 def test_grey_levels_of_the_sidecar_are_those_of_value_range(folder, cases, evaluator, saver, threshold_network):
     attack = FGSM(eps=0.05, value_range=(0.0, 4.0))
     evaluator(threshold_network, [AttackHandler(attack), saver(attack)]).run()

@@ -46,7 +46,6 @@ def test_metadata_of_every_case_is_there_twice(affine, trainer, probe, tiny_netw
     assert all(torch.equal(case["label"].affine, affine) for batch in cases.found for case in batch)
 
 
-@pytest.mark.xfail(strict=True, reason="MONAI's collate cannot join volumes with and without metadata")
 def test_attack_that_returns_a_plain_tensor_can_train(trainer, probe, tiny_network):
     sizes = probe(FORWARD, lambda engine: len(engine.state.output["image"]))
     attack = AdversarialTrainingHandler(lambda inputs, targets, network: 1 - inputs.as_tensor())

@@ -88,7 +88,6 @@ def test_clean_volumes_are_there_for_metrics_before_the_batch_is_taken_apart(eva
     assert shapes.found == [(2, 1, 11, 9, 6), (1, 1, 11, 9, 6)]
 
 
-@pytest.mark.xfail(strict=True, reason="an attack of others that returns a plain tensor loses the metadata")
 def test_metadata_survives_an_attack_that_returns_a_plain_tensor(cases_after, tiny_network):
     for batch, _ in cases_after(tiny_network, lambda inputs, targets, network: 1 - inputs.as_tensor()):
         assert isinstance(batch["image"], MetaTensor)

@@ -225,7 +225,6 @@ def test_run_that_fails_leaves_the_last_result(tmp_path, evaluator, document_aft
     assert json.loads((tmp_path / "results" / "standard" / "fgsm.json").read_text()) == before
 
 
-@pytest.mark.xfail(strict=True, reason="the slice is written before the checkpoint is read for the result")
 def test_checkpoint_that_is_gone_leaves_nothing(tmp_path, evaluator, report, checkpoint, threshold_network):
     checkpoint.unlink()
     with pytest.raises(FileNotFoundError, match=r"model\.pt"):

@@ -26,6 +26,7 @@ def check_cases(
     preprocessing: Callable[[Any], Any] | None = None,
     value_range: Sequence[float] = (0.0, 1.0),
     roi_size: Sequence[int] | None = None,
+    unique_names: bool = False,
     exit_on_error: bool = False,
 ) -> None:
     """Refuse cases that cannot be trained on or attacked, each with one sentence.
@@ -36,6 +37,7 @@ def check_cases(
         preprocessing: deterministic transforms of a case, after which the intensities and the size are checked.
         value_range: lowest and highest intensity after ``preprocessing``.
         roi_size: window of the network in voxels; a smaller volume is refused.
+        unique_names: refuse two images of one file name, whose results could not be told apart.
         exit_on_error: end the process with the sentence and exit code 1, as configs do, instead of raising.
 
     Raises:
@@ -44,8 +46,7 @@ def check_cases(
             a volume is smaller than the window.
     """
     try:
-        if not data:
-            raise ValueError("data must hold at least one case, got an empty list.")
+        _check_list(data, unique_names)
         for case in data:
             _check_files(case, num_classes)
             if preprocessing is not None:
@@ -72,6 +73,21 @@ def check_checkpoint(path: str | Path, network: nn.Module, exit_on_error: bool =
         _fail(error, exit_on_error)
 
 
+def _check_list(data: Sequence[Mapping[str, Any]], unique_names: bool) -> None:
+    """Check that there are cases, each with two paths."""
+    if not data:
+        raise ValueError("data must hold at least one case, got an empty list.")
+    names = set()
+    for case in data:
+        for kind in ("image", "label"):
+            if not isinstance(case.get(kind), (str, Path)):
+                raise ValueError(f"case must have one path as {kind!r}, got {case.get(kind)!r}.")
+        name = Path(case["image"]).name
+        if unique_names and name in names:
+            raise ValueError(f"images must have file names that differ, got {name!r} twice.")
+        names.add(name)
+
+
 def _fail(error: ValueError, exit_on_error: bool) -> None:
     """Raise the error, or end the process with its sentence."""
     if exit_on_error:
@@ -88,7 +104,8 @@ def _check_checkpoint(path: Path, network: nn.Module) -> None:
     except Exception as error:
         raise ValueError(f"checkpoint must be readable as data (weights only), got {str(path)!r}.") from error
     weights = content.get("model", content) if isinstance(content, Mapping) else {}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items() if isinstance(tensor, torch.Tensor)}
+    items = weights.items() if isinstance(weights, Mapping) else ()
+    found = {str(name): tuple(tensor.shape) for name, tensor in items if isinstance(tensor, torch.Tensor)}
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     wrong = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
     if wrong:

@@ -73,7 +73,10 @@ def prepare_mni152(output: str | Path) -> Path:
 
 def _complete(datalist: Path) -> bool:
     """Tell whether every listed file is there as it was written."""
-    listed = json.loads(datalist.read_text(encoding="utf-8")).get("sha256", {})
+    try:
+        listed = json.loads(datalist.read_text(encoding="utf-8")).get("sha256", {})
+    except (ValueError, AttributeError):  # no JSON, or no dictionary
+        return False
     files = {name: datalist.parent / name for name in listed}
     return bool(files) and all(path.is_file() and sha256(path) == listed[name] for name, path in files.items())
 

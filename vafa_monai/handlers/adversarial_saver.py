@@ -47,6 +47,8 @@ class AdversarialSaver:
         self.output_dir = Path(output_dir)
         self.about = {"attack": {"name": attack_name, "settings": describe(attack)}, "seed": seed}
         self.checkpoint = Path(checkpoint)
+        low, high = getattr(attack, "value_range", (0.0, 1.0))
+        self.levels = 255 / (high - low)
 
     def attach(self, engine: Any) -> None:
         """Attach to an evaluator."""
@@ -61,7 +63,7 @@ class AdversarialSaver:
         image = case[CommonKeys.IMAGE]
         name = case_name(image)
         affine = image.affine.numpy() if isinstance(image, MetaTensor) else np.eye(4)
-        change = (_array(image) - _array(case[AdversarialKeys.CLEAN_IMAGE.value])) * 255
+        change = (_array(image) - _array(case[AdversarialKeys.CLEAN_IMAGE.value])) * self.levels
         write_volume(self.output_dir / f"{name}_image.nii.gz", _array(image), affine)
         write_volume(self.output_dir / f"{name}_label.nii.gz", _array(case[CommonKeys.LABEL]).astype(np.uint8), affine)
         write_json(
@@ -78,6 +80,6 @@ class AdversarialSaver:
 
 
 def _array(volume: Tensor) -> np.ndarray:
-    """Return ``(1, H, W, D)`` as a float32 array ``(H, W, D)``."""
-    plain = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
-    return plain[0].detach().to("cpu", torch.float32).numpy()
+    """Return ``(C, H, W, D)`` as a float32 array ``(H, W, D)``, or ``(H, W, D, C)`` of several channels."""
+    plain = (volume.as_tensor() if isinstance(volume, MetaTensor) else volume).detach().to("cpu", torch.float32)
+    return (plain[0] if len(plain) == 1 else plain.movedim(0, -1)).numpy()

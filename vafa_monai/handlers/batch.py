@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from monai.data import decollate_batch, list_data_collate
-from monai.utils import StrEnum
+from monai.utils import StrEnum, convert_to_dst_type
 from torch import Tensor, nn
 
 from vafa_monai.inferers import InferredNetwork
@@ -50,9 +50,11 @@ def attack_batch(engine: Any, attack: Callable[..., Tensor]) -> tuple[Tensor, Te
     inputs, targets = engine.prepare_batch(batch, engine.state.device, engine.non_blocking, **engine.to_kwargs)[:2]
     network = getattr(engine.network, "module", engine.network)  # under DDP an attack stays on its own rank
     whole = InferredNetwork(network, engine.inferer)
-    device_type = torch.device(engine.state.device).type
-    with evaluating(whole), torch.autocast(device_type, enabled=engine.amp, **engine.amp_kwargs):
-        return inputs, attack(inputs, targets, whole)
+    precision = (
+        torch.autocast("cuda", **engine.amp_kwargs) if engine.amp and torch.cuda.is_available() else nullcontext()
+    )
+    with evaluating(whole), precision:
+        return inputs, convert_to_dst_type(attack(inputs, targets, whole), dst=inputs)[0]
 
 
 def append_to_batch(batch: dict[str, Any], image_key: str, adv: Tensor) -> dict[str, Any]:

@@ -111,7 +111,10 @@ class RobustnessReport:
         for case, output in zip(engine.state.batch, engine.state.output, strict=True):
             if not self._names:
                 self._slice = _middle_slice(case, output)
-            self._names.append(case_name(case[CommonKeys.IMAGE]))
+            name = case_name(case[CommonKeys.IMAGE])
+            if name in self._names:
+                raise ValueError(f"cases must have file names that differ, got {name!r} twice.")
+            self._names.append(name)
 
     def __call__(self, engine: Any) -> None:
         """Write the result; rank 0 writes for all."""
@@ -119,9 +122,10 @@ class RobustnessReport:
         if idist.get_rank() != 0:
             return
         slices = self.path.with_suffix(".npz")
+        content = self._content(engine, names) | {"slices": slices.name}
         with whole_file(slices) as beside:
             np.savez_compressed(beside, case=np.array(names[0]), **self._slice)  # type: ignore[arg-type]
-        write_json(self.path, self._content(engine, names) | {"slices": slices.name})
+        write_json(self.path, content)
 
     def _content(self, engine: Any, names: list[str]) -> dict[str, Any]:
         columns = {key: engine.state.metric_details[f"val_{key}"].cpu() for key in self.metrics}

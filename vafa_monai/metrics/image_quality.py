@@ -10,7 +10,7 @@ from monai.metrics.regression import compute_ssim_and_cs
 from monai.utils import MetricReduction
 from torch import Tensor
 
-from vafa_monai.metrics.lpips_network import load_lpips, lpips_by_slices
+from vafa_monai.metrics.lpips_network import SMALLEST_SLICE, load_lpips, lpips_by_slices
 
 __all__ = ["QUALITY_NAMES", "PerceptualSimilarityMetric", "compute_image_quality"]
 
@@ -55,6 +55,8 @@ def compute_image_quality(adv: Tensor, clean: Tensor, value_range: Sequence[floa
 class PerceptualSimilarityMetric(CumulativeIterationMetric):
     """Accumulate :func:`compute_image_quality` and LPIPS of ``(adv, clean)`` pairs; columns are ``QUALITY_NAMES``.
 
+    LPIPS is NaN without its weights, and for slices with an edge of less than 31 voxels.
+
     Args:
         value_range: lowest and highest intensity.
         lpips_weights: path of torchvision's AlexNet weights; see :func:`vafa_monai.metrics.load_lpips`.
@@ -67,14 +69,15 @@ class PerceptualSimilarityMetric(CumulativeIterationMetric):
 
     def aggregate(self) -> Tensor:
         """Return the mean of every column over the cases, shape ``(5,)``; NaN where nothing was measured."""
-        return do_metric_reduction(self.get_buffer(), MetricReduction.MEAN_BATCH)[0]
+        values, counts = do_metric_reduction(self.get_buffer(), MetricReduction.MEAN_BATCH)
+        return values.where(counts > 0, float("nan"))  # MONAI gives 0, the LPIPS of equal volumes
 
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None, **kwargs: object) -> Tensor:
         if y is None:
             raise ValueError("y must be the clean volume, got None.")
         quality = compute_image_quality(y_pred, y, self.value_range)
         distance = quality.new_full((len(quality), 1), float("nan"))
-        if self.lpips is not None:
+        if self.lpips is not None and min(y.shape[2:4]) >= SMALLEST_SLICE:
             low, high = self.value_range
             adv, clean = (2 * (volume - low) / (high - low) - 1 for volume in (y_pred, y))
             distance = lpips_by_slices(adv, clean, self.lpips.to(quality.device)).unsqueeze(1)

@@ -10,7 +10,9 @@ import torch
 from monai.utils import optional_import
 from torch import Tensor, nn
 
-__all__ = ["load_lpips", "lpips_by_slices"]
+__all__ = ["SMALLEST_SLICE", "build_lpips", "load_lpips", "lpips_by_slices"]
+
+SMALLEST_SLICE = 31  # voxels: AlexNet has nothing left of a smaller one
 
 WEIGHTS_NAME = "alexnet-owt-7be5be79.pth"  # torchvision's file; the name ends in the start of its SHA-256
 HELP = (
@@ -35,12 +37,13 @@ def load_lpips(weights: str | Path | None = None) -> tuple[nn.Module | None, str
     """
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     path = Path(weights) if weights is not None else folder / WEIGHTS_NAME
-    if weights is None and not path.is_file():
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    intact = digest.startswith(Path(WEIGHTS_NAME).stem.rpartition("-")[2])
+    if weights is None and not intact:
         return None, HELP.format(folder=folder)
-    if not path.is_file():
+    if not digest:
         raise ValueError(f"lpips_weights must be a file, got {str(path)!r}.")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if not digest.startswith(Path(WEIGHTS_NAME).stem.rpartition("-")[2]):
+    if not intact:
         raise ValueError(f"lpips_weights must be torchvision's {WEIGHTS_NAME}, got a file with SHA-256 {digest[:8]}…")
     return build_lpips(torch.load(path, map_location="cpu", weights_only=True)), None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -63,8 +64,9 @@ def compute_hausdorff_distance_95(
     present = ~(absent_pred | absent)
     distance = torch.full(present.shape, float("nan"), device=y.device)
     if lost_organ == LostOrgan.DIAGONAL:
-        extent = torch.tensor([size * step for size, step in zip(y.shape[2:], spacing, strict=True)])
-        distance[absent_pred ^ absent] = extent.norm().item()
+        distance[absent_pred ^ absent] = math.hypot(
+            *(size * step for size, step in zip(y.shape[2:], spacing, strict=True))
+        )
     for sample, organ in present.nonzero().tolist():
         pred, truth = (mask[sample, organ + 1][None, None] for mask in (y_pred, y))
         value = compute_hausdorff_distance(pred, truth, True, percentile=95, spacing=list(spacing))
@@ -104,12 +106,12 @@ def _absent(mask: Tensor) -> Tensor:
     return ~mask[:, 1:].flatten(2).any(-1)
 
 
-def _voxel_size(y: Tensor, spacing: Sequence[float] | None) -> Sequence[float]:
-    """Return the given spacing, or that of the metadata."""
+def _voxel_sizes(y: Tensor, spacing: Sequence[float] | None) -> list[Sequence[float]]:
+    """Return the given spacing, or that of the metadata, for every sample."""
     if spacing is not None:
-        return spacing
+        return [spacing] * len(y)
     if isinstance(y, MetaTensor):
-        return affine_to_spacing(y.affine if y.affine.ndim == 2 else y.affine[0]).tolist()
+        return [affine_to_spacing(affine).tolist() for affine in y.affine.expand(len(y), -1, -1)]
     raise ValueError("spacing must be given for labels without metadata, got None.")
 
 
@@ -122,8 +124,9 @@ class _SurfaceMetric(CumulativeIterationMetric):
         self.reduction = reduction
 
     def aggregate(self, reduction: MetricReduction | str | None = None) -> Tensor:
-        """Reduce what was accumulated; NaN entries are left out."""
-        return do_metric_reduction(self.get_buffer(), reduction or self.reduction)[0]
+        """Reduce what was accumulated; NaN entries are left out, and where there is nothing else the result is NaN."""
+        values, counts = do_metric_reduction(self.get_buffer(), reduction or self.reduction)
+        return values.where(counts > 0, float("nan"))
 
     def _values(self, y_pred: Tensor, y: Tensor, spacing: Sequence[float]) -> Tensor:
         raise NotImplementedError
@@ -132,7 +135,8 @@ class _SurfaceMetric(CumulativeIterationMetric):
         if y is None:
             raise ValueError("y must be a one-hot truth, got None.")
         pred, truth = (part.as_tensor() if isinstance(part, MetaTensor) else part for part in (y_pred, y))
-        return self._values(pred, truth, _voxel_size(y, self.spacing))
+        spacings = _voxel_sizes(y, self.spacing)
+        return torch.cat([self._values(pred[i : i + 1], truth[i : i + 1], size) for i, size in enumerate(spacings)])
 
 
 class HausdorffDistance95Metric(_SurfaceMetric):

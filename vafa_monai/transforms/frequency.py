@@ -12,6 +12,7 @@ from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tenso
 from torch import Tensor
 
 from vafa_monai.attacks.grey_level import GreyScale
+from vafa_monai.attacks.setting import require_block_size, require_range
 from vafa_monai.frequency import block_dct, block_idct, pad_to_blocks, quantize
 
 __all__ = ["BlockDCT", "FrequencyPerturbation", "RandFrequencyPerturbation"]
@@ -23,6 +24,12 @@ def _plain_batch(img: NdarrayOrTensor) -> Tensor:
     if volume.ndim != 4:
         raise ValueError(f"img must have shape (C, H, W, D), got {tuple(volume.shape)}.")
     return (volume if volume.is_floating_point() else volume.float()).unsqueeze(0)
+
+
+def _broadcasts(shape: Sequence[int], block_size: Sequence[int]) -> bool:
+    """Tell whether a table of ``shape`` stretches to ``block_size``."""
+    pairs = zip(reversed(shape), reversed(block_size), strict=False)
+    return len(shape) <= len(block_size) and all(size in (1, edge) for size, edge in pairs)
 
 
 class BlockDCT(Transform):
@@ -40,12 +47,13 @@ class BlockDCT(Transform):
     backend = [TransformBackends.TORCH]  # noqa: RUF012 - as MONAI declares it
 
     def __init__(self, block_size: Sequence[int] = (8, 8, 8)) -> None:
-        self.block_size = tuple(block_size)
+        self.block_size = require_block_size(block_size)
 
     def __call__(self, img: NdarrayOrTensor) -> NdarrayOrTensor:
         """Return coefficients ``(C, H/h, W/w, D/d, h, w, d)``; metadata is kept."""
         img = convert_to_tensor(img, track_meta=get_track_meta())
-        return convert_to_dst_type(block_dct(_plain_batch(img), self.block_size)[0], dst=img)[0]
+        coefficients = block_dct(_plain_batch(img), self.block_size)[0]
+        return convert_to_dst_type(coefficients, dst=img, dtype=coefficients.dtype)[0]
 
     def inverse(self, coefficients: NdarrayOrTensor) -> NdarrayOrTensor:
         """Return the volume ``(C, H, W, D)`` of coefficients; metadata is kept."""
@@ -65,7 +73,7 @@ class FrequencyPerturbation(Transform):
         value_range: lowest and highest intensity; the result is clipped to it.
 
     Raises:
-        ValueError: if a step is not positive or the table does not fit the block.
+        ValueError: if a step is not positive, the table does not fit the block, or another setting is impossible.
 
     Example:
         >>> volume = torch.rand(1, 5, 6, 7)
@@ -83,13 +91,15 @@ class FrequencyPerturbation(Transform):
         alpha: float = 0.0,
         value_range: Sequence[float] = (0.0, 1.0),
     ) -> None:
-        self.block_size = tuple(block_size)
+        self.block_size = require_block_size(block_size)
         self.table = torch.as_tensor(table, dtype=torch.float32)
         self.alpha = alpha
-        self.value_range = (float(value_range[0]), float(value_range[1]))
+        self.value_range = require_range("value_range", value_range)
+        if not 0 <= alpha < 1:
+            raise ValueError(f"alpha must lie in [0, 1), got {alpha!r}.")
         if not bool((self.table > 0).all()):
             raise ValueError(f"table must hold positive steps, got {self.table.min().item()!r} as its smallest.")
-        if torch.broadcast_shapes(self.table.shape, self.block_size) != torch.Size(self.block_size):
+        if not _broadcasts(self.table.shape, self.block_size):
             shapes = f"{tuple(self.table.shape)} for blocks of {self.block_size}"
             raise ValueError(f"table must broadcast with block_size, got {shapes}.")
 
@@ -106,7 +116,7 @@ class FrequencyPerturbation(Transform):
         height, width, depth = volume.shape[2:]
         levels = block_idct(quantize(coefficients, table.to(coefficients), self.alpha))[0, :, :height, :width, :depth]
         adv = scale.from_unit(scale.levels_to_unit(levels).clamp(0, 1))
-        return convert_to_dst_type(adv, dst=img)[0]
+        return convert_to_dst_type(adv, dst=img, dtype=adv.dtype)[0]
 
 
 class RandFrequencyPerturbation(RandomizableTransform):

@@ -1,0 +1,66 @@
+"""Every block of the documentation is run: bash in order in one folder, python by itself."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = ["attacks", "tutorial", "how_to", "design", "conventions"]
+BLOCK = re.compile(r"^```(\w+)(?: ([^\n]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page):
+    return BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
+
+
+def environment(folder):
+    """Let ``vafa-monai`` and ``torchrun`` be found, and modules of the folder be imported."""
+    import vafa_monai
+
+    places = [str(Path(vafa_monai.__file__).parents[1]), str(folder)]
+    tools = folder / ".tools"
+    tools.mkdir(exist_ok=True)
+    for name, module in {"vafa-monai": "vafa_monai.cli", "torchrun": "torch.distributed.run"}.items():
+        (tools / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
+        (tools / name).chmod(0o755)
+    (tools / "python").exists() or (tools / "python").symlink_to(sys.executable)
+    path = os.pathsep.join([str(tools), os.environ["PATH"]])
+    return os.environ | {"PYTHONPATH": os.pathsep.join(places), "PATH": path, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{name}.md" for name in PAGES)])
+def test_python_blocks_run(page, tmp_path):
+    for language, file, text in blocks(page):
+        if language == "python" and not file and "my_attacks" not in text:
+            finished = subprocess.run(
+                [sys.executable, "-c", text], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True
+            )
+            assert finished.returncode == 0, f"{text}\n{finished.stderr[-2000:]}"
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *(f"docs/{name}.md" for name in [*PAGES, "benchmarks"])]
+)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text(encoding="utf-8")):
+        assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+@pytest.mark.slow
+def test_commands_run_in_the_order_of_the_pages(tmp_path):
+    pytest.importorskip("nilearn")
+    for name in PAGES:
+        for language, file, text in blocks(f"docs/{name}.md"):
+            if file:
+                (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+                (tmp_path / file).write_text(text)
+            elif language == "bash":
+                for line in text.splitlines():
+                    finished = subprocess.run(
+                        ["bash", "-c", line], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True
+                    )
+                    assert finished.returncode == 0, f"{name}: {line}\n{finished.stderr[-2000:]}"
