@@ -1,6 +1,6 @@
 """Time a step of VAFA against its floor: forward, loss and backward to the input of the same network.
 
-    python tests/benchmarks/attack_step.py [--network pointwise|unetr] [--edge 96] [--steps 5] [--repeats 7]
+    python tests/benchmarks/attack_step.py [--network pointwise|unetr] [--edge 96] [--steps 20] [--repeats 3]
 
 Floor and attack are timed in turn, repeat by repeat, in one process; the table has medians of the ratios.
 """
@@ -63,8 +63,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=["pointwise", "unetr"], default="pointwise")
     parser.add_argument("--edge", type=int, default=96)
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"

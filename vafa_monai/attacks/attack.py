@@ -125,8 +125,8 @@ class GradientAttack(Attack):
         def objective(adv: Tensor) -> Tensor:
             logits = _logits(network(adv), highest)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            samples = range(len(adv))
-            loss = torch.stack([self.loss_function(logits[i : i + 1], targets[i : i + 1]) for i in samples])
+            samples = [(logits, targets)] if len(adv) == 1 else zip(logits.split(1), targets.split(1), strict=True)
+            loss = torch.stack([self.loss_function(*sample) for sample in samples])
             if not torch.isfinite(loss).all():  # the sign of NaN is 0: the attack would stand still, and look harmless
                 raise RuntimeError(f"loss_function must give finite losses, got {loss.tolist()}; check the network.")
             return sign * loss

@@ -11,6 +11,7 @@ from torch import Tensor
 __all__ = ["GreyScale", "OutputNorm", "constant_slices", "stretch_slices"]
 
 LEVELS = 255.0
+FLATNESS = 16  # a slice whose values differ by this many roundings is constant
 CENTER = 128.0  # the level that a coefficient of 0 stands for, as in JPEG
 
 
@@ -55,7 +56,8 @@ class GreyScale:
 
 def constant_slices(volume: Tensor) -> Tensor:
     """Tell which (H, W) slices of ``(B, C, H, W, D)`` hold one value only; shape ``(B, C, 1, 1, D)``."""
-    return volume.amax((2, 3), keepdim=True) - volume.amin((2, 3), keepdim=True) <= 16 * torch.finfo(volume.dtype).eps
+    span = volume.amax((2, 3), keepdim=True) - volume.amin((2, 3), keepdim=True)
+    return span <= FLATNESS * torch.finfo(volume.dtype).eps
 
 
 def stretch_slices(volume: Tensor, keep: Tensor | None = None) -> Tensor:
@@ -73,8 +75,8 @@ def stretch_slices(volume: Tensor, keep: Tensor | None = None) -> Tensor:
         >>> stretch_slices(torch.tensor([0.2, 0.4]).view(1, 1, 2, 1, 1)).flatten().tolist()
         [0.0, 1.0]
     """
-    low, high = volume.amin((2, 3), keepdim=True), volume.amax((2, 3), keepdim=True)
-    flat = constant_slices(volume.detach())
+    low = volume.amin((2, 3), keepdim=True)
+    span = volume.amax((2, 3), keepdim=True) - low
+    flat = span.detach() <= FLATNESS * torch.finfo(volume.dtype).eps
     flat = flat if keep is None else flat | keep
-    stretched = (volume - low) / (high - low).masked_fill(flat, 1.0)
-    return torch.where(flat, volume, stretched).clamp(0, 1)
+    return ((volume - low.masked_fill(flat, 0.0)) / span.masked_fill(flat, 1.0)).clamp(0, 1)

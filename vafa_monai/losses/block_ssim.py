@@ -21,11 +21,12 @@ STABILITY = (0.01**2, 0.03**2)  # (K1 L)^2 and (K2 L)^2 of the SSIM paper for a 
 
 
 class BlockStatistics(NamedTuple):
-    """What SSIM needs to know of one of its two volumes."""
+    """What SSIM needs to know of one of its two volumes, local means of it and of its square, with its constants."""
 
     blocks: Tensor
-    mean: Tensor
-    variance: Tensor
+    double_mean: Tensor
+    luminance: Tensor
+    energy: Tensor
 
 
 def block_ssim(input: Tensor, target: Tensor, block_size: Sequence[int] = (8, 8, 8)) -> Tensor:
@@ -60,8 +61,9 @@ def block_ssim(input: Tensor, target: Tensor, block_size: Sequence[int] = (8, 8,
 def block_statistics(volume: Tensor, block_size: Sequence[int]) -> BlockStatistics:
     """Compute the blocks of ``volume`` and their local mean and variance, to be compared with many other volumes."""
     blocks = split_blocks(pad_to_blocks(volume, block_size), block_size).contiguous()
-    mean = _smooth(blocks)
-    return BlockStatistics(blocks, mean, _smooth(blocks * blocks) - mean * mean)
+    mean, square = _smooth(torch.stack([blocks, blocks * blocks]))
+    first, second = STABILITY
+    return BlockStatistics(blocks, 2 * mean, mean * mean + first, square + (first + second))
 
 
 def ssim_to_blocks(input: Tensor, target: BlockStatistics) -> Tensor:
@@ -70,10 +72,11 @@ def ssim_to_blocks(input: Tensor, target: BlockStatistics) -> Tensor:
     blocks = split_blocks(pad_to_blocks(input, block_size), block_size)
     mean, square, product = _smooth(torch.stack([blocks, blocks * blocks, blocks * target.blocks]))
     first, second = STABILITY
-    cross, energy = mean * target.mean, mean * mean + target.mean * target.mean
-    luminance = (2 * cross + first) / (energy + first)
-    structure = (2 * (product - cross) + second) / (square - mean * mean + target.variance + second)
-    return (luminance * structure).mean(dim=(-3, -2, -1)).relu().flatten(1).mean(1)
+    # SSIM = (2 m1 m2 + c1) (2 cov + c2) / ((m1^2 + m2^2 + c1) (var1 + var2 + c2)), every term from E[xy] and E[x^2]
+    cross = mean * target.double_mean + first
+    energy = mean * mean + target.luminance
+    similarity = cross * (2 * product + (first + second) - cross) / (energy * (square + target.energy - energy))
+    return similarity.mean(dim=(-3, -2, -1)).relu().flatten(1).mean(1)
 
 
 def _smooth(blocks: Tensor) -> Tensor:

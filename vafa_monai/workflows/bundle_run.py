@@ -96,7 +96,7 @@ class BundleRun:
         """Run in this process.
 
         Args:
-            progress: engine to show a progress bar of: ``"train#trainer"`` or ``"validate#evaluator"``.
+            progress: engine to show a progress bar of, on a terminal: ``"train#trainer"`` or ``"validate#evaluator"``.
 
         Returns:
             The state of that engine.
@@ -104,7 +104,8 @@ class BundleRun:
         workflow = self.workflow()
         workflow.initialize()
         engine = workflow.parser.get_parsed_content(progress)
-        bar = ProgressBar(desc=ENGINES[progress], persist=False, file=sys.__stderr__)
+        terminal = sys.__stderr__ is not None and sys.__stderr__.isatty()
+        bar = ProgressBar(desc=ENGINES[progress], persist=False, file=sys.__stderr__, disable=not terminal)
         bar.attach(engine, output_transform=_loss)
         workflow.run()
         workflow.finalize()
