@@ -125,7 +125,6 @@ def test_autocast_does_not_lower_the_precision(device):
 @pytest.mark.parametrize(
     ("reduction", "reduce"),
     [("mean", torch.mean), ("sum", torch.sum), ("none", torch.clone)],
-    ids=str,
     ids=["mean", "sum", "none"],
 )
 def test_loss_is_the_reduced_dissimilarity(reduction, reduce):
