@@ -16,7 +16,7 @@ __all__ = ["attack", "demo", "evaluate", "main", "report", "train"]
 
 
 def demo(output: str = "vafa_demo", seed: int = 0, quick: bool = False) -> None:
-    """Attack and harden a small brain segmentation, and write a report; about ten minutes on two cores.
+    """Attack and harden a small brain segmentation, and write a report; about seven minutes on two cores.
 
     Called again it continues where it stopped.
 
