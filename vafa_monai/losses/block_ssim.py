@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from monai.utils import LossReduction, look_up_option
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.modules.loss import _Loss
 
 from vafa_monai.frequency import contract, pad_to_blocks, split_blocks
@@ -39,7 +40,7 @@ def block_ssim(input: Tensor, target: Tensor, block_size: Sequence[int] = (8, 8,
 
     Args:
         input: volume of shape ``(B, C, H, W, D)``, in [0, 1].
-        target: volume of the same shape.
+        target: volume of the same shape; a constant, no gradient flows to it.
         block_size: block edges ``(h, w, d)`` in voxels; volumes are padded to whole blocks by their last voxels.
 
     Returns:
@@ -70,13 +71,42 @@ def ssim_to_blocks(input: Tensor, target: BlockStatistics) -> Tensor:
     """Compare ``input`` ``(B, C, H, W, D)`` with a volume whose statistics are known; see :func:`block_ssim`."""
     block_size = target.blocks.shape[-3:]
     blocks = split_blocks(pad_to_blocks(input, block_size), block_size)
-    mean, square, product = _smooth(torch.stack([blocks, blocks * blocks, blocks * target.blocks]))
-    first, second = STABILITY
-    # SSIM = (2 m1 m2 + c1) (2 cov + c2) / ((m1^2 + m2^2 + c1) (var1 + var2 + c2)), every term from E[xy] and E[x^2]
-    cross = mean * target.double_mean + first
-    energy = mean * mean + target.luminance
-    similarity = cross * (2 * product + (first + second) - cross) / (energy * (square + target.energy - energy))
-    return similarity.mean(dim=(-3, -2, -1)).relu().flatten(1).mean(1)
+    return _BlockSimilarity.apply(blocks, *target).relu().flatten(1).mean(1)
+
+
+class _BlockSimilarity(torch.autograd.Function):
+    """Mean SSIM of every block, with its derivative written out: autograd would keep and fill many more volumes.
+
+    ``SSIM = (2 m1 m2 + c1) (2 cov + c2) / ((m1^2 + m2^2 + c1) (var1 + var2 + c2))``, every term from local means of x,
+    x^2 and xy.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, blocks: Tensor, *target: Tensor) -> Tensor:
+        other, double_mean, luminance, energy = target
+        mean, square, product = _smooth(torch.stack([blocks, blocks * blocks, blocks * other]))
+        first, second = STABILITY
+        cross = torch.addcmul(torch.full_like(mean[:1], first), mean, double_mean)
+        bright = torch.addcmul(luminance, mean, mean)
+        structure = product.mul_(2).add_(first + second).sub_(cross)
+        spread = square.add_(energy).sub_(bright)
+        inverse = (bright * spread).reciprocal_()
+        similarity = cross * structure * inverse
+        ctx.save_for_backward(blocks, other, double_mean, mean, cross, structure, bright, spread, inverse, similarity)
+        return similarity.mean(dim=(-3, -2, -1))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        blocks, other, double_mean, mean, cross, structure, bright, spread, inverse, similarity = ctx.saved_tensors
+        share = (gradient / similarity[0, 0, 0, 0, 0].numel())[..., None, None, None]
+        by_square = (similarity / spread).neg_()
+        by_mean = (structure - cross).mul_(inverse).mul_(double_mean)
+        by_mean.addcmul_(mean, by_square + similarity / bright, value=-2)
+        parts = torch.stack([by_mean, by_square, cross.mul(inverse).mul_(2)]).mul_(share)
+        by_mean, by_square, by_product = contract(parts, [_window(edge).mT for edge in blocks.shape[-3:]])
+        by_mean.addcmul_(blocks, by_square, value=2).addcmul_(other, by_product)
+        return by_mean, None, None, None, None
 
 
 def _smooth(blocks: Tensor) -> Tensor:
