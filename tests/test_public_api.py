@@ -16,7 +16,8 @@ NAMES = {
         VAFA ascend describe
     """,
     "vafa_monai.frequency": """
-        block_dct block_idct contract merge_blocks pad_to_blocks quantize round_through smooth_round split_blocks
+        block_dct block_idct block_matrices contract merge_blocks pad_to_blocks quantize round_through smooth_round
+        split_blocks
     """,
     "vafa_monai.losses": """
         AdversarialConsistencyLoss BlockSSIMLoss FrequencyConsistencyLoss block_ssim block_statistics dice_ce

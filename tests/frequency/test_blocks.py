@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vafa_monai.frequency import contract, merge_blocks, pad_to_blocks, split_blocks
+from vafa_monai.frequency import block_matrices, contract, merge_blocks, pad_to_blocks, split_blocks
 
 
 def counted(*size: int) -> Tensor:
@@ -85,3 +85,23 @@ def test_contraction_in_autocast_keeps_single_precision(device):
     with torch.autocast(device.type, dtype=torch.bfloat16):
         total = contract(blocks, [torch.ones(1, 2)] * 3)
     torch.testing.assert_close(total, torch.full_like(total, 8 / 3), rtol=1e-6, atol=0)
+
+
+def test_contraction_works_block_by_block_on_the_whole_volume():
+    generator = torch.Generator().manual_seed(0)
+    volume = torch.rand(2, 1, 4, 6, 6, generator=generator, dtype=torch.float64)
+    matrices = [torch.rand(size, generator=generator, dtype=torch.float64) for size in ((3, 2), (2, 3), (1, 6))]
+    blocks = contract(split_blocks(volume, (2, 3, 6)), matrices)
+    torch.testing.assert_close(contract(volume, matrices), merge_blocks(blocks))
+
+
+def test_matrices_that_were_built_in_inference_mode_serve_gradients():
+    def build(edge):
+        return torch.ones(1, edge)
+
+    volume = torch.ones(2, 2, 2, requires_grad=True)
+    with torch.inference_mode():
+        matrices = block_matrices(build, (2, 2, 2), volume)
+    (gradient,) = torch.autograd.grad(contract(volume, matrices).square().sum(), volume)
+    assert torch.equal(gradient, torch.full_like(volume, 16))
+    assert matrices[0] is block_matrices(build, (2, 2, 2), volume)[1]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from vafa_monai.frequency.blocks import contract, merge_blocks, split_blocks
+from vafa_monai.frequency.blocks import block_matrices, contract, merge_blocks, split_blocks
 
 __all__ = ["block_dct", "block_idct"]
 
@@ -24,7 +23,8 @@ def block_dct(volume: Tensor, block_size: Sequence[int] = (8, 8, 8)) -> Tensor:
         block_size: block edges ``(h, w, d)`` in voxels; each must divide its spatial size.
 
     Returns:
-        Coefficients of shape ``(B, C, H/h, W/w, D/d, h, w, d)``: first the grid of blocks, then the frequencies.
+        Coefficients of shape ``(B, C, H/h, W/w, D/d, h, w, d)``: first the grid of blocks, then the frequencies. In
+        memory they lie where the voxels of their block lay, so :func:`block_idct` copies nothing.
 
     Raises:
         ValueError: if ``volume`` is not 5D or a block edge does not divide its spatial size.
@@ -36,8 +36,8 @@ def block_dct(volume: Tensor, block_size: Sequence[int] = (8, 8, 8)) -> Tensor:
     """
     if not volume.is_floating_point():
         raise TypeError(f"volume must be a floating-point tensor, got {volume.dtype}.")
-    blocks = split_blocks(volume, block_size)
-    return contract(blocks, [_basis(edge) for edge in blocks.shape[-3:]])
+    split_blocks(volume, block_size)  # refuses what does not fit
+    return split_blocks(contract(volume, block_matrices(_basis, block_size, volume)), block_size)
 
 
 def block_idct(coefficients: Tensor) -> Tensor:
@@ -55,10 +55,10 @@ def block_idct(coefficients: Tensor) -> Tensor:
     if coefficients.ndim != 8:
         shape = tuple(coefficients.shape)
         raise ValueError(f"coefficients must have shape (B, C, H/h, W/w, D/d, h, w, d), got {shape}.")
-    return merge_blocks(contract(coefficients, [_basis(edge).mT for edge in coefficients.shape[-3:]]))
+    bases = block_matrices(_basis, coefficients.shape[-3:], coefficients)
+    return contract(merge_blocks(coefficients), [basis.mT for basis in bases])
 
 
-@lru_cache(maxsize=32)
 def _basis(size: int) -> Tensor:
     """Return the ``(size, size)`` DCT-II matrix with orthonormal rows, in float64 on the CPU."""
     frequency = torch.arange(size, dtype=torch.float64)[:, None]

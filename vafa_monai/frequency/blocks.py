@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["contract", "merge_blocks", "pad_to_blocks", "split_blocks"]
+__all__ = ["block_matrices", "contract", "merge_blocks", "pad_to_blocks", "split_blocks"]
 
 
 def split_blocks(volume: Tensor, block_size: Sequence[int]) -> Tensor:
@@ -58,20 +59,42 @@ def pad_to_blocks(volume: Tensor, block_size: Sequence[int]) -> Tensor:
     return F.pad(volume, [0, missing[2], 0, missing[1], 0, missing[0]], mode="replicate")
 
 
-def contract(blocks: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-    """Apply one matrix along each of the last three axes, in the precision of ``blocks`` even inside autocast.
+def contract(volume: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    """Apply one matrix along each of the last three axes, block by block, in the precision of ``volume``.
 
-    Autocast to bfloat16 would err by more than an attack step of 2/255, so it is switched off here.
+    No block is copied out: an axis is cut where it lies. Autocast to bfloat16 would err by more than an attack step of
+    2/255, so it is switched off here.
 
     Args:
-        blocks: tensor of shape ``(..., h, w, d)``; half precision is computed in float32 and cast back.
-        matrices: three matrices of shapes ``(i, h)``, ``(j, w)``, ``(k, d)``.
+        volume: tensor of shape ``(..., H, W, D)``; half precision is computed in float32 and cast back.
+        matrices: three matrices of shapes ``(i, h)``, ``(j, w)``, ``(k, d)``, whose columns divide the axes.
 
     Returns:
-        Tensor of shape ``(..., i, j, k)``.
+        Tensor of shape ``(..., i H/h, j W/w, k D/d)``, contiguous.
+
+    Example:
+        >>> pairs = [torch.ones(1, 2)] * 3  # sums the eight voxels of every block
+        >>> contract(torch.ones(4, 4, 2), pairs).flatten().tolist()
+        [8.0, 8.0, 8.0, 8.0]
     """
-    dtype = torch.promote_types(blocks.dtype, torch.float32)
-    first, second, third = (matrix.to(blocks.device, dtype) for matrix in matrices)
-    with torch.autocast(blocks.device.type, enabled=False):
-        out = torch.einsum("...hwd,ih,jw,kd->...ijk", blocks.to(dtype), first, second, third)
-    return out.to(blocks.dtype)
+    dtype = torch.promote_types(volume.dtype, torch.float32)
+    first, second, third = (matrix.to(volume.device, dtype) for matrix in matrices)
+    with torch.autocast(volume.device.type, enabled=False):
+        out = (volume.to(dtype).unflatten(-1, (-1, third.shape[1])) @ third.mT).flatten(-2)
+        out = (second @ out.unflatten(-2, (-1, second.shape[1]))).flatten(-3, -2)
+        rows = out.flatten(-2).unflatten(-2, (-1, first.shape[1]))  # -> (..., H/h, h, jk WD/wd)
+        out = (first @ rows).flatten(-3, -2).unflatten(-1, out.shape[-2:])
+    return out.to(volume.dtype)
+
+
+def block_matrices(build: Callable[[int], Tensor], edges: Sequence[int], volume: Tensor) -> list[Tensor]:
+    """Return ``build(edge)`` for every edge, where and as precisely as :func:`contract` needs it; built once each."""
+    dtype = torch.promote_types(volume.dtype, torch.float32)
+    return [_built(build, edge, dtype, volume.device) for edge in edges]
+
+
+@lru_cache(maxsize=256)
+def _built(build: Callable[[int], Tensor], edge: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Build a matrix that autograd may keep, even if the first call is in inference mode."""
+    with torch.inference_mode(mode=False):
+        return build(edge).to(device, dtype)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-__all__ = ["round_through", "smooth_round"]
+__all__ = ["round_through", "round_with_slope", "smooth_round"]
 
 
 def smooth_round(x: Tensor, alpha: float) -> Tensor:
@@ -28,16 +30,10 @@ def smooth_round(x: Tensor, alpha: float) -> Tensor:
         ValueError: if ``alpha`` is outside [0, 1).
 
     Example:
-        >>> [round(value, 3) for value in smooth_round(torch.tensor([0.0, 0.2, 0.5, 0.8]), alpha=0.1).tolist()]
-        [0.0, 0.107, 0.5, 0.893]
+        >>> [round(value, 3) for value in smooth_round(torch.tensor([1.0, 1.2, 1.5, 1.8]), alpha=0.1).tolist()]
+        [1.0, 1.107, 1.5, 1.893]
     """
-    if not 0 <= alpha < 1:
-        raise ValueError(f"alpha must lie in [0, 1), got {alpha!r}.")
-    if alpha == 0:
-        return torch.floor(x + 0.5)
-    whole = x.detach().floor()
-    steepness = math.log(2 / alpha - 1)
-    return torch.tanh((x - (whole + 0.5)) * steepness) * (0.5 / (1 - alpha)) + (whole + 0.5)
+    return _Rounding.apply(x, alpha, False)
 
 
 def round_through(x: Tensor, alpha: float) -> Tensor:
@@ -49,5 +45,37 @@ def round_through(x: Tensor, alpha: float) -> Tensor:
         >>> y.tolist(), bool((torch.autograd.grad(y.sum(), x)[0] > 0).all())
         ([0.0, 1.0], True)
     """
-    soft = smooth_round(x, alpha)
-    return soft + (torch.floor(x.detach() + 0.5) - soft.detach())
+    return _Rounding.apply(x, alpha, True)
+
+
+def round_with_slope(x: Tensor, alpha: float, *, straight_through: bool = False) -> tuple[Tensor, Tensor]:
+    """Return the rounded ``x``, softly or truly, and the derivative of the soft rounding; no graph is built.
+
+    Raises:
+        ValueError: if ``alpha`` is outside [0, 1).
+    """
+    if not 0 <= alpha < 1:
+        raise ValueError(f"alpha must lie in [0, 1), got {alpha!r}.")
+    x = x.detach()
+    if alpha == 0:
+        return torch.floor(x + 0.5), torch.zeros_like(x)
+    steepness, height = math.log(2 / alpha - 1), 0.5 / (1 - alpha)
+    middle = torch.floor(x).add_(0.5)
+    bend = torch.sub(x, middle).mul_(steepness).tanh_()
+    rounded = torch.floor(x + 0.5) if straight_through else middle.add_(bend, alpha=height)
+    return rounded, bend.square_().mul_(-steepness * height).add_(steepness * height)
+
+
+class _Rounding(torch.autograd.Function):
+    """Rounding whose derivative is the soft one's."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alpha: float, straight_through: bool) -> Tensor:
+        rounded, slope = round_with_slope(x, alpha, straight_through=straight_through)
+        ctx.save_for_backward(slope)
+        return rounded
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return gradient * ctx.saved_tensors[0], None, None

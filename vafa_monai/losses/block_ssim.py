@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.loss import _Loss
 
-from vafa_monai.frequency import contract, pad_to_blocks, split_blocks
+from vafa_monai.frequency import block_matrices, contract, merge_blocks, pad_to_blocks, split_blocks
 
 __all__ = ["BlockSSIMLoss", "BlockStatistics", "block_ssim", "block_statistics", "ssim_to_blocks"]
 
@@ -22,9 +22,10 @@ STABILITY = (0.01**2, 0.03**2)  # (K1 L)^2 and (K2 L)^2 of the SSIM paper for a 
 
 
 class BlockStatistics(NamedTuple):
-    """What SSIM needs to know of one of its two volumes, local means of it and of its square, with its constants."""
+    """What SSIM needs to know of one of its two volumes: local means of it and of its square, with its constants."""
 
-    blocks: Tensor
+    volume: Tensor
+    block_size: tuple[int, ...]
     double_mean: Tensor
     luminance: Tensor
     energy: Tensor
@@ -60,18 +61,18 @@ def block_ssim(input: Tensor, target: Tensor, block_size: Sequence[int] = (8, 8,
 
 
 def block_statistics(volume: Tensor, block_size: Sequence[int]) -> BlockStatistics:
-    """Compute the blocks of ``volume`` and their local mean and variance, to be compared with many other volumes."""
-    blocks = split_blocks(pad_to_blocks(volume, block_size), block_size).contiguous()
-    mean, square = _smooth(torch.stack([blocks, blocks * blocks]))
+    """Compute the local mean and variance of ``volume`` in its blocks, to be compared with many other volumes."""
+    volume = pad_to_blocks(volume, block_size)
+    split_blocks(volume, block_size)  # refuses what does not fit
+    windows = block_matrices(_window, block_size, volume)
+    mean, square = (contract(part, windows) for part in (volume, volume * volume))
     first, second = STABILITY
-    return BlockStatistics(blocks, 2 * mean, mean * mean + first, square + (first + second))
+    return BlockStatistics(volume, tuple(block_size), 2 * mean, mean * mean + first, square + (first + second))
 
 
 def ssim_to_blocks(input: Tensor, target: BlockStatistics) -> Tensor:
     """Compare ``input`` ``(B, C, H, W, D)`` with a volume whose statistics are known; see :func:`block_ssim`."""
-    block_size = target.blocks.shape[-3:]
-    blocks = split_blocks(pad_to_blocks(input, block_size), block_size)
-    return _BlockSimilarity.apply(blocks, *target).relu().flatten(1).mean(1)
+    return _BlockSimilarity.apply(pad_to_blocks(input, target.block_size), *target).relu().flatten(1).mean(1)
 
 
 class _BlockSimilarity(torch.autograd.Function):
@@ -82,39 +83,43 @@ class _BlockSimilarity(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, blocks: Tensor, *target: Tensor) -> Tensor:
-        other, double_mean, luminance, energy = target
-        mean, square, product = _smooth(torch.stack([blocks, blocks * blocks, blocks * other]))
+    def forward(ctx: Any, volume: Tensor, other: Tensor, block_size: tuple[int, ...], *target: Tensor) -> Tensor:
+        double_mean, luminance, energy = target
+        windows = block_matrices(_window, block_size, volume)
+        mean, square, product = (contract(part, windows) for part in (volume, volume * volume, volume * other))
         first, second = STABILITY
-        cross = torch.addcmul(torch.full_like(mean[:1], first), mean, double_mean)
+        cross = (mean * double_mean).add_(first)
         bright = torch.addcmul(luminance, mean, mean)
-        structure = product.mul_(2).add_(first + second).sub_(cross)
+        structure = product.mul_(2).sub_(cross).add_(first + second)
         spread = square.add_(energy).sub_(bright)
         inverse = (bright * spread).reciprocal_()
-        similarity = cross * structure * inverse
-        ctx.save_for_backward(blocks, other, double_mean, mean, cross, structure, bright, spread, inverse, similarity)
-        return similarity.mean(dim=(-3, -2, -1))
+        similarity = (cross * structure).mul_(inverse)
+        ctx.block_size = block_size
+        ctx.save_for_backward(volume, other, double_mean, mean, cross, structure, bright, spread, inverse, similarity)
+        return split_blocks(similarity, [len(window) for window in windows]).mean(dim=(-3, -2, -1))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        blocks, other, double_mean, mean, cross, structure, bright, spread, inverse, similarity = ctx.saved_tensors
-        share = (gradient / similarity[0, 0, 0, 0, 0].numel())[..., None, None, None]
+        volume, other, double_mean, mean, cross, structure, bright, spread, inverse, similarity = ctx.saved_tensors
+        windows = block_matrices(_window, ctx.block_size, volume)
+        share = _spread_over_blocks(gradient, [len(window) for window in windows])
         by_square = (similarity / spread).neg_()
         by_mean = (structure - cross).mul_(inverse).mul_(double_mean)
-        by_mean.addcmul_(mean, by_square + similarity / bright, value=-2)
-        parts = torch.stack([by_mean, by_square, cross.mul(inverse).mul_(2)]).mul_(share)
-        by_mean, by_square, by_product = contract(parts, [_window(edge).mT for edge in blocks.shape[-3:]])
-        by_mean.addcmul_(blocks, by_square, value=2).addcmul_(other, by_product)
-        return by_mean, None, None, None, None
+        by_mean.addcmul_(mean, (similarity / bright).add_(by_square), value=-2)
+        parts = (by_mean, by_square, (cross * inverse).mul_(2))
+        transposed = [window.mT for window in windows]
+        by_mean, by_square, by_product = (contract(part.mul_(share), transposed) for part in parts)
+        by_mean.addcmul_(volume, by_square, value=2).addcmul_(other, by_product)
+        return by_mean, *[None] * 5
 
 
-def _smooth(blocks: Tensor) -> Tensor:
-    """Average ``(..., h, w, d)`` in a Gaussian window, without padding."""
-    return contract(blocks, [_window(edge) for edge in blocks.shape[-3:]])
+def _spread_over_blocks(values: Tensor, edges: Sequence[int]) -> Tensor:
+    """Share the value ``(B, C, gh, gw, gd)`` of every block among its voxels ``(B, C, gh h, gw w, gd d)``."""
+    blocks = values[..., None, None, None].div(math.prod(edges)).expand(*values.shape, *edges)
+    return merge_blocks(blocks)
 
 
-@lru_cache(maxsize=32)
 def _window(edge: int) -> Tensor:
     """Return the banded ``(edge - 2, edge)`` matrix of the Gaussian window; the identity for thinner blocks."""
     if edge < WINDOW_EDGE:
