@@ -76,3 +76,28 @@ def test_gradient_of_a_flat_slice_is_finite(with_flat_slices):
     with_flat_slices.requires_grad_()
     (gradient,) = torch.autograd.grad(stretch_slices(with_flat_slices).square().sum(), with_flat_slices)
     assert torch.isfinite(gradient).all()
+
+
+def plain_stretch(volume: Tensor) -> Tensor:
+    """The same by autograd; slices that vary only."""
+    low, high = volume.amin((2, 3), keepdim=True), volume.amax((2, 3), keepdim=True)
+    return (volume - low) / (high - low)
+
+
+def test_gradient_of_the_stretch_is_that_of_autograd_ties_included(volume):
+    volume = volume.double()
+    volume[0, 0, 0, 0, 2], volume[0, 0, 3, 1, 2] = volume[0, 0, ..., 2].max(), volume[0, 0, ..., 2].max()
+    weight = torch.rand(volume.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    gradients = []
+    for stretch in (stretch_slices, plain_stretch):
+        inputs = volume.clone().requires_grad_()
+        gradients.append(torch.autograd.grad((stretch(inputs) * weight).sum(), inputs)[0])
+    torch.testing.assert_close(*gradients)
+
+
+def test_gradient_in_slices_that_are_only_clipped_is_that_of_the_clip(with_flat_slices):
+    with_flat_slices[0, :, :, :, 1] = 1.5
+    inputs = with_flat_slices.requires_grad_()
+    (gradient,) = torch.autograd.grad(stretch_slices(inputs).sum(), inputs)
+    assert (gradient[0, ..., 1] == 0).all()
+    assert (gradient[1, ..., 4] == 1).all()

@@ -72,12 +72,12 @@ def ascend(
         adv = perturbation.apply(variable, step)
         value = objective(adv)
         (gradient,) = torch.autograd.grad(value.sum(), variable)
-        if not torch.isfinite(gradient).all():  # the sign of NaN is 0: the attack would stand still, and look harmless
+        if not torch.stack(gradient.aminmax()).isfinite().all():  # the sign of NaN is 0: the attack would stand still
             raise RuntimeError("network must have finite gradients, got NaN or infinite ones; check the network.")
         variable = variable.detach()
         current = Ascent(adv.detach(), variable, value.detach())
         found = _better(found, current) if iterate == Iterate.BEST else current
-        variable = perturbation.project(variable + step_size * gradient.sign())
+        variable = perturbation.project(torch.add(variable, gradient.sign(), alpha=step_size))
     if found is not None and iterate == Iterate.LAST_EVALUATED:
         return found
     with torch.no_grad():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from monai.utils import StrEnum
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 __all__ = ["GreyScale", "OutputNorm", "constant_slices", "stretch_slices"]
 
@@ -51,7 +53,7 @@ class GreyScale:
     @staticmethod
     def levels_to_unit(levels: Tensor) -> Tensor:
         """Map -128 to 127 to [0, 1]."""
-        return (levels + CENTER) / LEVELS
+        return torch.add(levels.new_tensor(CENTER / LEVELS), levels, alpha=1 / LEVELS)
 
 
 def constant_slices(volume: Tensor) -> Tensor:
@@ -75,8 +77,40 @@ def stretch_slices(volume: Tensor, keep: Tensor | None = None) -> Tensor:
         >>> stretch_slices(torch.tensor([0.2, 0.4]).view(1, 1, 2, 1, 1)).flatten().tolist()
         [0.0, 1.0]
     """
-    low = volume.amin((2, 3), keepdim=True)
-    span = volume.amax((2, 3), keepdim=True) - low
-    flat = span.detach() <= FLATNESS * torch.finfo(volume.dtype).eps
-    flat = flat if keep is None else flat | keep
-    return ((volume - low.masked_fill(flat, 0.0)) / span.masked_fill(flat, 1.0)).clamp(0, 1)
+    return _SliceStretch.apply(volume, keep)
+
+
+class _SliceStretch(torch.autograd.Function):
+    """``(x - min) / (max - min)`` of every slice, with its derivative written out; equal extremes share theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, volume: Tensor, keep: Tensor | None) -> Tensor:
+        low = volume.amin((2, 3), keepdim=True)
+        span = volume.amax((2, 3), keepdim=True) - low
+        flat = span <= FLATNESS * torch.finfo(volume.dtype).eps
+        flat = flat if keep is None else flat | keep
+        span = span.masked_fill(flat, 1.0)
+        stretched = torch.sub(volume, low.masked_fill(flat, 0.0)).div_(span)
+        if flat.any():
+            inside = ((stretched >= 0) & (stretched <= 1)) | ~flat
+            ctx.save_for_backward(stretched.clamp_(0, 1), span, flat, inside)
+        else:  # its extremes are 0 and 1, but for rounding
+            ctx.save_for_backward(stretched.clamp_(0, 1), span)
+        return stretched
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        stretched, span, *rest = ctx.saved_tensors
+        gradient = gradient / span
+        by_high = (gradient * stretched).sum((2, 3), keepdim=True)
+        by_low = gradient.sum((2, 3), keepdim=True) - by_high
+        if rest:
+            flat, inside = rest
+            by_high, by_low = by_high.masked_fill(flat, 0.0), by_low.masked_fill(flat, 0.0)
+            gradient = gradient * inside
+        for extreme, share in ((1.0, by_high), (0.0, by_low)):
+            found = (stretched == extreme).to(gradient.dtype)
+            count = found.sum((2, 3), keepdim=True).clamp_min_(1)
+            gradient.sub_(found.mul_(share / count))
+        return gradient, None
