@@ -9,10 +9,11 @@ from typing import Any
 
 import fire
 
+from vafa_monai.data import prepare_acdc, prepare_synapse, write_phantom
 from vafa_monai.reports import build_report
 from vafa_monai.workflows import BundleRun, Demo, DemoSettings
 
-__all__ = ["attack", "demo", "evaluate", "main", "report", "train"]
+__all__ = ["attack", "demo", "evaluate", "main", "phantom", "prepare", "report", "train"]
 
 
 def demo(output: str = "vafa_demo", seed: int = 0, quick: bool = False) -> None:
@@ -90,6 +91,42 @@ def report(
         _say(f"{name}: {path}")
 
 
+def prepare(dataset: str, source: str, output: str, **settings: Any) -> None:
+    """Check the official files of a dataset and write them as the bundles read them; the source is only read.
+
+    Args:
+        dataset: ``synapse`` or ``acdc``.
+        source: folder of the files as they are handed out.
+        output: folder to write to, with ``dataset.json`` and ``data_report.html``; it appears whole or not at all.
+        **settings: ``--classes 9`` (synapse), ``--validation N``, ``--split FILE``, ``--allow_missing``.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    writer = _choose("dataset", dataset, {"synapse": prepare_synapse, "acdc": prepare_acdc})
+    _say(f"datalist: {writer(source, output, **settings)}")
+    _say(f"report: {Path(output) / 'data_report.html'}")
+
+
+def phantom(dataset: str, output: str, cases: int = 6, layout: str = "raw", seed: int = 0, **settings: Any) -> None:
+    """Write synthetic volumes in the layout of a dataset, to try everything without the data.
+
+    Args:
+        dataset: ``synapse`` or ``acdc``.
+        output: folder to write to, new or empty.
+        cases: number of cases; of patients with two frames each for ``acdc``.
+        layout: ``raw`` as the data are handed out, or ``prepared`` as they are trained on.
+        seed: seed of all that is by chance.
+        **settings: ``--size 0.5`` for smaller volumes, ``--classes 9`` for the prepared layout of ``synapse``.
+    """
+    _say(f"phantom: {write_phantom(dataset, output, cases=cases, layout=layout, seed=seed, **settings)}")
+
+
+def _choose(argument: str, name: str, options: dict[str, Any]) -> Any:
+    """Return the option of that name."""
+    if name not in options:
+        raise ValueError(f"{argument} must be one of {sorted(options)}, got {name!r}.")
+    return options[name]
+
+
 def _announce(bundle: str, overlays: list[str], overrides: dict[str, Any]) -> BundleRun:
     """Print the command that a run stands for."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -109,10 +146,13 @@ def _root_cause(error: BaseException) -> BaseException:
     return error
 
 
+COMMANDS = (demo, train, attack, evaluate, report, prepare, phantom)
+
+
 def main() -> None:
     """Run the command; bad input ends it with one sentence and exit code 1."""
     try:
-        fire.Fire({"demo": demo, "train": train, "attack": attack, "evaluate": evaluate, "report": report})
+        fire.Fire({function.__name__: function for function in COMMANDS})
     except Exception as error:
         cause = _root_cause(error)
         if not isinstance(cause, (ValueError, TypeError, OSError)):

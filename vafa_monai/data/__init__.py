@@ -1,16 +1,22 @@
-"""Data of the demo, checks of cases and checkpoints, and files that appear whole."""
+"""Data of the demo, of Synapse and of ACDC, synthetic twins, checks of cases and checkpoints, whole files."""
 
+from vafa_monai.data.acdc import prepare_acdc
 from vafa_monai.data.check import check_cases, check_checkpoint
 from vafa_monai.data.files import sha256, whole_file, write_json, write_volume, write_whole
 from vafa_monai.data.mni152 import prepare_mni152
+from vafa_monai.data.phantom import write_phantom
+from vafa_monai.data.synapse import prepare_synapse
 
 __all__ = [
     "check_cases",
     "check_checkpoint",
+    "prepare_acdc",
     "prepare_mni152",
+    "prepare_synapse",
     "sha256",
     "whole_file",
     "write_json",
+    "write_phantom",
     "write_volume",
     "write_whole",
 ]
