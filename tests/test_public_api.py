@@ -12,7 +12,8 @@ from vafa_monai import losses
 
 NAMES = {
     "vafa_monai.attacks": """
-        Ascent Attack BIM FGSM GaussianNoise GradientAttack Identity Iterate OutputNorm PGD Rounding UniformQuantization
+        Ascent Attack BIM FGSM GaussianNoise GradientAttack Identity Iterate OutputNorm PGD Rounding TiledAttack
+        UniformQuantization
         VAFA ascend describe
     """,
     "vafa_monai.frequency": """
@@ -23,7 +24,7 @@ NAMES = {
         AdversarialConsistencyLoss BlockSSIMLoss FrequencyConsistencyLoss block_ssim block_statistics dice_ce
         frequency_consistency ssim_to_blocks
     """,
-    "vafa_monai.inferers": "InferredNetwork TwoPassInferer",
+    "vafa_monai.inferers": "InferredNetwork SlidingWindowNetwork TwoPassInferer",
     "vafa_monai.transforms": """
         AdversarialPerturbation AdversarialPerturbationd BlockDCT BlockDCTd FrequencyPerturbation FrequencyPerturbationd
         RandFrequencyPerturbation RandFrequencyPerturbationd

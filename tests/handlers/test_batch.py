@@ -132,4 +132,4 @@ def test_batch_without_metadata_is_doubled_too(batch):
 
 
 def test_keys_are_plain_texts():
-    assert [str(key) for key in AdversarialKeys] == ["clean_image"]
+    assert [str(key) for key in AdversarialKeys] == ["clean_image", "grid_pred", "native_label"]

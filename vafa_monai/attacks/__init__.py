@@ -10,6 +10,7 @@ from vafa_monai.attacks.identity import Identity
 from vafa_monai.attacks.pgd import PGD
 from vafa_monai.attacks.quantization_table import Rounding
 from vafa_monai.attacks.setting import describe
+from vafa_monai.attacks.tiled import TiledAttack
 from vafa_monai.attacks.uniform_quantization import UniformQuantization
 from vafa_monai.attacks.vafa import VAFA
 
@@ -26,6 +27,7 @@ __all__ = [
     "Iterate",
     "OutputNorm",
     "Rounding",
+    "TiledAttack",
     "UniformQuantization",
     "ascend",
     "describe",

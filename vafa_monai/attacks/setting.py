@@ -33,11 +33,11 @@ def require_range(name: str, value: Sequence[float]) -> tuple[float, float]:
     return float(value[0]), float(value[1])
 
 
-def require_block_size(value: Sequence[int]) -> tuple[int, int, int]:
-    """Return the block edges as a tuple; refuse what is not three whole numbers from 1 on."""
+def require_block_size(value: Sequence[int], name: str = "block_size") -> tuple[int, int, int]:
+    """Return three edges as a tuple; refuse what is not three whole numbers from 1 on."""
     edges = tuple(value) if isinstance(value, Sequence) else (value,)
     if len(edges) != 3 or not all(type(edge) is int and edge >= 1 for edge in edges):
-        raise ValueError(f"block_size must be three edges (h, w, d) of at least 1 voxel, got {value!r}.")
+        raise ValueError(f"{name} must be three edges (h, w, d) of at least 1 voxel, got {value!r}.")
     return edges
 
 
@@ -60,7 +60,9 @@ def describe(attack: Callable) -> dict[str, Any]:
 
 
 def _as_json(value: Any) -> Any:
-    """Return a number, text or list; the class name of anything else."""
+    """Return a number, text, list or the description of an attack; the class name of anything else."""
+    if is_dataclass(value) and callable(value):
+        return describe(value)
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, str):

@@ -25,7 +25,8 @@ class AdversarialSaver:
     """Write every attacked volume of an evaluator as NIfTI, with its label and a JSON sidecar.
 
     ``<case>_image.nii.gz`` is float32 in the intensities that the network sees, ``<case>_label.nii.gz`` holds the class
-    indices; both have the true affine of the grid they were attacked in. ``<case>.json`` has the attack, its settings,
+    indices; both have the true affine of the grid they were attacked in. ``<case>_native_label.nii.gz`` is the untouched
+    label in the grid of its own file, where the batch has one. ``<case>.json`` has the attack, its settings,
     the seed, the hash of the checkpoint and the versions. Needs :class:`vafa_monai.handlers.AttackHandler`.
 
     Args:
@@ -62,10 +63,12 @@ class AdversarialSaver:
     def _write(self, case: dict[str, Any]) -> None:
         image = case[CommonKeys.IMAGE]
         name = case_name(image)
-        affine = image.affine.numpy() if isinstance(image, MetaTensor) else np.eye(4)
         change = (_array(image) - _array(case[AdversarialKeys.CLEAN_IMAGE.value])) * self.levels
-        write_volume(self.output_dir / f"{name}_image.nii.gz", _array(image), affine)
-        write_volume(self.output_dir / f"{name}_label.nii.gz", _array(case[CommonKeys.LABEL]).astype(np.uint8), affine)
+        write_volume(self.output_dir / f"{name}_image.nii.gz", _array(image), _affine(image))
+        for kind in (CommonKeys.LABEL, AdversarialKeys.NATIVE_LABEL):
+            if kind in case:
+                label = _array(case[kind]).astype(np.uint8)
+                write_volume(self.output_dir / f"{name}_{kind}.nii.gz", label, _affine(case[kind]))
         write_json(
             self.output_dir / f"{name}.json",
             {
@@ -77,6 +80,11 @@ class AdversarialSaver:
                 "versions": versions(),
             },
         )
+
+
+def _affine(volume: Tensor) -> np.ndarray:
+    """Return the affine of a volume, or the identity if it has none."""
+    return volume.affine.numpy() if isinstance(volume, MetaTensor) else np.eye(4)
 
 
 def _array(volume: Tensor) -> np.ndarray:

@@ -8,18 +8,24 @@ from typing import Any
 
 import torch
 from monai.data import decollate_batch, list_data_collate
+from monai.inferers import SlidingWindowInferer
 from monai.utils import StrEnum, convert_to_dst_type
 from torch import Tensor, nn
 
-from vafa_monai.inferers import InferredNetwork
+from vafa_monai.inferers import InferredNetwork, SlidingWindowNetwork
 
 __all__ = ["AdversarialKeys", "append_to_batch", "attack_batch", "evaluating"]
 
 
 class AdversarialKeys(StrEnum):
-    """Keys of a batch under attack, beside MONAI's ``image``, ``label`` and ``pred``."""
+    """Keys of a batch under attack, beside MONAI's ``image``, ``label`` and ``pred``.
+
+    An evaluation in the grid of the files keeps the prediction of the network's grid and the untouched label.
+    """
 
     CLEAN_IMAGE = "clean_image"
+    GRID_PRED = "grid_pred"
+    NATIVE_LABEL = "native_label"
 
 
 @contextmanager
@@ -38,6 +44,9 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 def attack_batch(engine: Any, attack: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
     """Attack the batch of ``engine`` through its own inferer and network in eval mode.
 
+    Through a sliding window the attack meets the blended logits of the whole volume, at the memory of one batch of
+    windows; see :class:`vafa_monai.inferers.SlidingWindowNetwork`.
+
     Returns:
         The inputs ``(B, C, H, W, D)`` as the engine prepares them, and their attacked version.
 
@@ -49,7 +58,8 @@ def attack_batch(engine: Any, attack: Callable[..., Tensor]) -> tuple[Tensor, Te
         raise TypeError(f"batch must be a dictionary of volumes and labels, got {type(batch).__name__}.")
     inputs, targets = engine.prepare_batch(batch, engine.state.device, engine.non_blocking, **engine.to_kwargs)[:2]
     network = getattr(engine.network, "module", engine.network)  # under DDP an attack stays on its own rank
-    whole = InferredNetwork(network, engine.inferer)
+    stock = type(engine.inferer) is SlidingWindowInferer  # a subclass may do anything
+    whole = (SlidingWindowNetwork.from_inferer if stock else InferredNetwork)(network, engine.inferer)
     precision = (
         torch.autocast("cuda", **engine.amp_kwargs) if engine.amp and torch.cuda.is_available() else nullcontext()
     )
