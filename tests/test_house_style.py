@@ -63,7 +63,7 @@ def may_import_package(package: str, other: str) -> bool:
     if other in (package, "", "__version__"):  # the root package holds its version only
         return True
     if other == "networks":
-        return package == "cli"
+        return package in ("workflows", "cli")
     return package in ORDER and other in ORDER[: ORDER.index(package)]
 
 
@@ -133,6 +133,7 @@ def test_file_is_named_after_a_concept(name):
         ("networks", "from monai.data import MetaTensor"),
         ("networks", "from vafa_monai.losses import dice_ce"),
         ("handlers", "from vafa_monai.reports import table"),
+        ("handlers", "from vafa_monai.networks import UNETRPP"),
         ("", "from vafa_monai.attacks import PGD"),
     ],
 )
@@ -147,6 +148,7 @@ def test_an_arrow_that_points_the_wrong_way_is_found(package, source):
         ("losses", "from monai.losses import DiceCELoss\nfrom vafa_monai.frequency import block_dct"),
         ("attacks", "from monai.data import MetaTensor\nfrom vafa_monai.losses import dice_ce"),
         ("networks", "from monai.networks.blocks import UnetResBlock\nimport torch"),
+        ("workflows", "from vafa_monai.networks import UNETRPP"),
         ("cli", "from vafa_monai import __version__\nfrom vafa_monai.reports import table\nimport fire"),
     ],
 )

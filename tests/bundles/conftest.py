@@ -22,6 +22,18 @@ SMALL = {
     "network_def#mlp_dim": 48,
     "network_def#num_heads": 2,
 }
+TINY = {  # networks small enough for a run of seconds, by the name in the bundle's
+    "unetr": {key: value for key, value in SMALL.items() if key.startswith(("network_def", "roi_size"))},
+    "unetrpp": {
+        "roi_size": "[32,32,16]",  # batch norm needs more than one voxel in the last stage
+        "network_def#stem_stride": "[2,2,1]",
+        "network_def#feature_size": 4,
+        "network_def#dims": "[4,4,8,8]",
+        "network_def#depths": "[1,1,1,1]",
+        "network_def#num_heads": 2,
+        "network_def#projection_sizes": "[8,8,8,8]",
+    },
+}
 SHAPE = (20, 18, 24)
 
 
@@ -108,6 +120,12 @@ def make_bundle(tmp_path_factory):
 def small(dataset_dir):
     """Return overrides that make a run of seconds."""
     return {"dataset_dir": str(dataset_dir), **SMALL}
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Return overrides that shrink a network, by its name in the bundle's."""
+    return TINY
 
 
 @pytest.fixture(scope="session")

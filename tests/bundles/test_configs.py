@@ -1,34 +1,51 @@
 """The configs as text: what they name exists, and what must stand alone does."""
 
 import json
+from ast import literal_eval
 from pathlib import Path
 from pydoc import locate
 
 import pytest
+import torch
+import yaml
 from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
 from vafa_monai.attacks import Attack, GradientAttack
 
-BUNDLE = Path(__file__).parents[2] / "bundles" / "mni152_unetr_segmentation"
-CONFIGS = BUNDLE / "configs"
-ATTACKS = sorted(path.stem for path in (CONFIGS / "attacks").glob("*.json"))
+ROOT = Path(__file__).parents[2] / "bundles"
+BUNDLES = sorted(path.name for path in ROOT.iterdir() if path.is_dir())
+CONFIGS = {name: ROOT / name / "configs" for name in BUNDLES}
+FILES = [(bundle, path.relative_to(CONFIGS[bundle])) for bundle in BUNDLES for path in CONFIGS[bundle].rglob("*.json")]
+SHARED = sorted({path for _, path in FILES} - {Path(f"{name}.json") for name in ("train", "inference", "metadata")})
+ATTACKS = sorted(path.stem for path in SHARED if path.parent.name == "attacks")
 CHAINS = [
     ["train", "vaft"],
     ["train", "evaluate"],
     ["train", "evaluate", "attack"],
+    ["train", "evaluate", "tiles"],
     ["train", "multi_gpu_train"],
     ["train", "vaft", "multi_gpu_train"],
     *(["train", "evaluate", f"attacks/{name}"] for name in ATTACKS),
 ]
 ENTRY_POINTS = {"evaluate", "attack", "vaft", "multi_gpu_train"}  # may bring ids of their own at the top level
+PUBLISHED_UNETRPP = {"synapse_unetrpp_segmentation": 42_952_275, "acdc_unetrpp_segmentation": 66_796_404}
+
+every_bundle = pytest.mark.parametrize("bundle", BUNDLES)
+every_file = pytest.mark.parametrize(("bundle", "path"), FILES, ids=[f"{bundle}-{path.stem}" for bundle, path in FILES])
 
 
-def read(name):
-    return json.loads((CONFIGS / f"{name}.json").read_text())
+def read(bundle, name):
+    return json.loads((CONFIGS[bundle] / f"{name}.json").read_text())
 
 
-def files(chain):
-    return [str(CONFIGS / f"{name}.json") for name in chain]
+def files(bundle, chain):
+    return [str(CONFIGS[bundle] / f"{name}.json") for name in chain]
+
+
+def parsed(bundle, chain):
+    parser = ConfigParser()
+    parser.read_config(files(bundle, chain))
+    return parser
 
 
 def targets(config):
@@ -38,57 +55,91 @@ def targets(config):
     return [target for value in config for target in targets(value)] if isinstance(config, list) else []
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.json")), ids=lambda path: path.stem)
-def test_config_is_json_with_indent_4(path):
-    text = path.read_text()
+@every_file
+def test_config_is_json_with_indent_4(bundle, path):
+    text = (CONFIGS[bundle] / path).read_text()
     assert text == json.dumps(json.loads(text), indent=4, ensure_ascii=False) + "\n"
 
 
+@pytest.mark.parametrize("path", SHARED, ids=str)
+def test_overlays_are_the_same_bytes_in_all_bundles(path):
+    assert len({(CONFIGS[bundle] / path).read_bytes() for bundle in BUNDLES}) == 1
+
+
+@every_bundle
 @pytest.mark.parametrize("chain", CHAINS, ids="+".join)
-def test_every_overlay_key_exists_in_its_base(chain):
+def test_every_overlay_key_exists_in_its_base(bundle, chain):
     base = ConfigParser()
-    base.read_config(files(chain[:-1]))
-    for key in read(chain[-1]):
+    base.read_config(files(bundle, chain[:-1]))
+    for key in read(bundle, chain[-1]):
         known = key.lstrip("+") in base
         assert known or (chain[-1] in ENTRY_POINTS and "#" not in key and not key.startswith("+")), key
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attack_overlay_of_vaft_changes_what_vaft_has(name):
-    assert set(read(f"attacks/{name}")) - {"attack_role"} <= set(read("vaft"))
+    assert set(read(BUNDLES[0], f"attacks/{name}")) - {"attack_role"} <= set(read(BUNDLES[0], "vaft"))
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.json")), ids=lambda path: path.stem)
-def test_every_target_can_be_imported(path):
-    for target in targets(json.loads(path.read_text())):
+@every_file
+def test_every_target_can_be_imported(bundle, path):
+    for target in targets(json.loads((CONFIGS[bundle] / path).read_text())):
         assert ComponentLocator().get_component_module_name(target) or locate(target) is not None, target
 
 
+@every_bundle
 @pytest.mark.parametrize("name", ["train", "inference"])
-def test_standalone_config_needs_only_monai(name):
-    assert "vafa_monai" not in (CONFIGS / f"{name}.json").read_text()
+def test_standalone_config_of_a_unetr_needs_only_monai(bundle, name):
+    text = (
+        json.dumps(read(bundle, name) | {"network_def": None})
+        if "unetrpp" in bundle
+        else json.dumps(read(bundle, name))
+    )
+    assert "vafa_monai" not in text
 
 
+@every_bundle
 @pytest.mark.parametrize("name", ATTACKS)
-def test_attack_overlay_builds_the_attack_of_its_name(name):
-    parser = ConfigParser()
-    parser.read_config(files(["train", "evaluate", f"attacks/{name}"]))
-    assert isinstance(parser.get_parsed_content("attack"), Attack)
+def test_attack_overlay_builds_the_attack_of_its_name(bundle, name):
+    parser = parsed(bundle, ["train", "evaluate", f"attacks/{name}"])
+    attack = parser.get_parsed_content("attack")
+    assert isinstance(attack, Attack)
     assert parser["attack_name"] == name
-    learned = isinstance(parser.get_parsed_content("attack"), GradientAttack)
-    assert parser["attack_role"] == ("attack" if learned else "control")
+    assert parser["attack_role"] == ("attack" if isinstance(attack, GradientAttack) else "control")
+    for key in ("eps", "q_max"):
+        assert getattr(attack, key, parser.get_parsed_content(key)) == parser.get_parsed_content(key)
 
 
-def test_network_of_training_and_inference_is_the_same():
-    networks = []
-    for name in ("train", "inference"):
-        parser = ConfigParser()
-        parser.read_config(files([name]))
-        networks.append(parser.get_parsed_content("network_def"))
+@every_bundle
+def test_tiles_wrap_whatever_attack_was_chosen(bundle):
+    parser = parsed(bundle, ["train", "evaluate", "attacks/pgd", "tiles"])
+    tiled = parser.get_parsed_content("applied_attack")
+    assert tiled.attack == parser.get_parsed_content("attack")
+    assert list(tiled.roi_size) == parser.get_parsed_content("roi_size")
+
+
+@every_bundle
+def test_network_of_training_and_inference_is_the_same_and_as_published(bundle):
+    with torch.device("meta"):
+        networks = [parsed(bundle, [name]).get_parsed_content("network_def") for name in ("train", "inference")]
     first, second = ({key: tuple(value.shape) for key, value in net.state_dict().items()} for net in networks)
     assert first == second
+    parameters = sum(parameter.numel() for parameter in networks[0].parameters())
+    assert parameters == PUBLISHED_UNETRPP.get(bundle, parameters)
 
 
+@every_bundle
+def test_budget_of_hardening_is_that_of_the_paper(bundle):
+    parser = parsed(bundle, ["train", "vaft"])
+    budget = [parser.get_parsed_content(key) for key in ("eps", "q_max", "block_size")]
+    assert budget == ([2 / 255, 10, [32] * 3] if "acdc" in bundle else [4 / 255, 20, [32] * 3])
+    if "mni152" not in bundle:
+        weights = [parser.get_parsed_content(f"{name}_weight") for name in ("clean", "adversarial", "consistency")]
+        assert weights == [1, 1, 1]
+        assert parser.get_parsed_content("attack").steps == 20
+
+
+@every_bundle
 @pytest.mark.parametrize(
     ("chain", "kind"),
     [
@@ -100,32 +151,53 @@ def test_network_of_training_and_inference_is_the_same():
     ],
     ids=lambda value: "+".join(value) if isinstance(value, list) else value,
 )
-def test_properties_are_those_of_the_specification(chain, kind, dataset_dir):
-    kwargs = {"meta_file": str(CONFIGS / "metadata.json"), "logging_file": False, "init_id": "nothing"}
-    workflow = ConfigWorkflow(config_file=files(chain), workflow_type=kind, dataset_dir=str(dataset_dir), **kwargs)
+def test_properties_are_those_of_the_specification(bundle, chain, kind, dataset_dir, tiny):
+    kwargs = {"meta_file": str(CONFIGS[bundle] / "metadata.json"), "logging_file": False, "init_id": "nothing"}
+    small = {key: literal_eval(str(value)) for key, value in tiny[bundle.split("_")[1]].items()}
+    kwargs |= {"dataset_dir": str(dataset_dir), "cache_rate": 0.0} | small
+    workflow = ConfigWorkflow(config_file=files(bundle, chain), workflow_type=kind, **kwargs)
     workflow.initialize()
     assert workflow.check_properties() == []
 
 
-def test_metadata_fits_the_newest_schema(tmp_path):
+@every_bundle
+def test_metadata_fits_the_newest_schema(bundle, tmp_path):
     schema = tmp_path / "schema.json"
     schema.write_bytes((Path(__file__).parent / "meta_schema_20240725.json").read_bytes())
-    verify_metadata(meta_file=str(CONFIGS / "metadata.json"), filepath=str(schema))
+    verify_metadata(meta_file=str(CONFIGS[bundle] / "metadata.json"), filepath=str(schema))
     broken = tmp_path / "metadata.json"
-    broken.write_text(json.dumps(read("metadata") | {"authors": ["a", "list"]}))
+    broken.write_text(json.dumps(read(bundle, "metadata") | {"authors": ["a", "list"]}))
     with pytest.raises(ValueError, match=r"not of type"):
         verify_metadata(meta_file=str(broken), filepath=str(schema))
 
 
-def test_network_takes_and_gives_what_the_metadata_says():
+@every_bundle
+def test_network_takes_and_gives_what_the_metadata_says(bundle):
     verify_net_in_out(
         net_id="network_def",
-        meta_file=str(CONFIGS / "metadata.json"),
-        config_file=str(CONFIGS / "inference.json"),
+        meta_file=str(CONFIGS[bundle] / "metadata.json"),
+        config_file=str(CONFIGS[bundle] / "inference.json"),
         device="cpu",
     )
 
 
-def test_changelog_of_the_metadata_has_its_version():
-    metadata = read("metadata")
+@every_bundle
+def test_metadata_agrees_with_the_configs_and_has_its_version_in_the_changelog(bundle):
+    metadata, train = read(bundle, "metadata"), read(bundle, "train")
     assert metadata["version"] in metadata["changelog"]
+    image, pred = (
+        metadata["network_data_format"]["inputs"]["image"],
+        metadata["network_data_format"]["outputs"]["pred"],
+    )
+    assert image["spatial_shape"] == pred["spatial_shape"] == train["roi_size"]
+    assert list(pred["channel_def"].values()) == train["classes"]
+    assert pred["num_channels"] == train["num_classes"] == len(train["classes"])
+
+
+@every_bundle
+def test_bundle_has_the_files_of_the_zoo(bundle):
+    folder = ROOT / bundle
+    for name in ("LICENSE", "docs/README.md", "docs/data_license.txt", "configs/logging.conf", "models"):
+        assert (folder / name).exists(), name
+    listed = folder / "large_files.yml"
+    assert bundle.startswith("mni152") or yaml.safe_load(listed.read_text())["large_files"] == []

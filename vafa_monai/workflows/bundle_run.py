@@ -116,7 +116,8 @@ class BundleRun:
         parser = self.workflow().parser
         if "train#data" not in parser or "validate#preprocessing" not in parser:
             return
-        known = {name: parser.get_parsed_content(name) for name in ("num_classes", "value_range", "roi_size")}
+        names = {"num_classes": "num_classes", "value_range": "value_range", "roi_size": "least_size"}
+        known = {argument: parser.get_parsed_content(name) for argument, name in names.items() if name in parser}
         data = [*parser.get_parsed_content("train#data"), *parser.get_parsed_content("validate#data")]
         check_cases(data, preprocessing=parser.get_parsed_content("validate#preprocessing"), **known)
 
