@@ -25,8 +25,8 @@ class AdversarialSaver:
     """Write every attacked volume of an evaluator as NIfTI, with its label and a JSON sidecar.
 
     ``<case>_image.nii.gz`` is float32 in the intensities that the network sees, ``<case>_label.nii.gz`` holds the class
-    indices; both have the true affine of the grid they were attacked in. ``<case>_native_label.nii.gz`` is the untouched
-    label in the grid of its own file, where the batch has one. ``<case>.json`` has the attack, its settings,
+    indices; both have the true affine of the grid they were attacked in. ``<case>_native_label.nii.gz`` is the
+    untouched label in the grid of its own file, where the batch has one. ``<case>.json`` has the attack, its settings,
     the seed, the hash of the checkpoint and the versions. Needs :class:`vafa_monai.handlers.AttackHandler`.
 
     Args:

@@ -174,7 +174,7 @@ def _number(value: Tensor) -> float | None:
 
 
 def _middle_slice(case: dict[str, Any], output: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Return the middle axial slice of the image, clean and attacked, of the label and of the prediction in its grid."""
+    """Return the middle axial slice of the image, clean and attacked, and of label and prediction in its grid."""
     adv = case[CommonKeys.IMAGE]
     middle = adv.shape[-1] // 2
     volumes = {"clean": case.get(AdversarialKeys.CLEAN_IMAGE.value, adv), "adv": adv}

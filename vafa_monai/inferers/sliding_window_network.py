@@ -101,7 +101,12 @@ class SlidingWindowNetwork(nn.Module):
         """Map volumes ``(B, C, H, W, D)`` to logits ``(B, classes, H, W, D)``."""
         if torch.is_grad_enabled() and inputs.requires_grad:
             return _Blend.apply(inputs, self)
-        return self.inferer(inputs, self.network)
+        return self.blend(inputs)
+
+    def blend(self, inputs: Tensor) -> Tensor:
+        """Call MONAI's inferer; see :meth:`forward`."""
+        logits: Any = self.inferer(inputs, self.network)
+        return logits
 
     def windows(self, inputs: Tensor) -> tuple[list[int], list[Window], Tensor, Tensor]:
         """Return the padding, the windows of a padded volume, the weights of one, and those of all, summed."""
@@ -120,7 +125,7 @@ class SlidingWindowNetwork(nn.Module):
         weight = compute_importance_map(roi_size, self.inferer.mode, sigma, inputs.device, inputs.dtype)[None, None]
         total = torch.zeros((1, 1, *padded), dtype=inputs.dtype, device=inputs.device)
         for window in windows:
-            total[(..., *window)] += weight
+            total[(slice(None), slice(None), *window)] += weight
         return padding, windows, weight, total
 
     def draw(self, inputs: Tensor, count: int) -> tuple[list[int], float]:
@@ -140,7 +145,7 @@ class _Blend(torch.autograd.Function):
     def forward(ctx: Any, inputs: Tensor, whole: SlidingWindowNetwork) -> Tensor:
         ctx.whole, ctx.state = whole, _State(inputs.device)
         ctx.save_for_backward(inputs)
-        return whole.inferer(inputs, whole.network)
+        return whole.blend(inputs)
 
     @staticmethod
     @once_differentiable
