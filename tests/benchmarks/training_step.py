@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -91,8 +92,8 @@ def measure(bundle, kind, repeats, attack_steps):
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated() / 2**20
-    seconds = [after - before for before, after in zip(times[1:], times[2:], strict=False)]
-    return {"seconds": seconds, "peak": peak, "device": torch.cuda.get_device_name() if device.type == "cuda" else "CPU"}
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    return {"seconds": [after - before for before, after in pairwise(times[1:])], "peak": peak, "device": name}
 
 
 def main():

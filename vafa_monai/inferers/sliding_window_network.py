@@ -125,7 +125,8 @@ class SlidingWindowNetwork(nn.Module):
         weight = compute_importance_map(roi_size, self.inferer.mode, sigma, inputs.device, inputs.dtype)[None, None]
         total = torch.zeros((1, 1, *padded), dtype=inputs.dtype, device=inputs.device)
         for window in windows:
-            total[(slice(None), slice(None), *window)] += weight
+            place = (slice(None), slice(None), *window)
+            total[place] += weight
         return padding, windows, weight, total
 
     def draw(self, inputs: Tensor, count: int) -> tuple[list[int], float]:

@@ -82,7 +82,7 @@ class PairedAttention(nn.Module):
         return tokens.unflatten(2, (self.num_heads, -1)).transpose(1, 2)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Mix ``value`` ``(B, heads, M, c)`` by the softmax of products of ``query`` ``(B, heads, N, c)`` and ``key``."""
+        """Mix ``value`` ``(B, heads, M, c)`` by the softmax of products of ``query`` and ``key``."""
         dropout = self.dropout.p if self.training else 0.0
         if dropout > 0 and not query.is_cuda:  # a CPU has no fused kernel with dropout
             return self.dropout((query @ key.transpose(-2, -1)).softmax(-1)) @ value
