@@ -11,9 +11,17 @@ import fire
 
 from vafa_monai.data import prepare_acdc, prepare_synapse, write_phantom
 from vafa_monai.reports import build_report
-from vafa_monai.workflows import BundleRun, Demo, DemoSettings
+from vafa_monai.workflows import (
+    BundleRun,
+    Demo,
+    DemoSettings,
+    Reproduction,
+    ReproductionSettings,
+    build_bundle_network,
+    convert_checkpoint,
+)
 
-__all__ = ["attack", "demo", "evaluate", "main", "phantom", "prepare", "report", "train"]
+__all__ = ["attack", "convert", "demo", "evaluate", "main", "phantom", "prepare", "report", "reproduce", "train"]
 
 
 def demo(output: str = "vafa_demo", seed: int = 0, quick: bool = False) -> None:
@@ -120,6 +128,68 @@ def phantom(dataset: str, output: str, cases: int = 6, layout: str = "raw", seed
     _say(f"phantom: {write_phantom(dataset, output, cases=cases, layout=layout, seed=seed, **settings)}")
 
 
+def convert(
+    source: str,
+    bundle: str,
+    output: str | None = None,
+    model_file: str = "model.pt",
+    overwrite: bool = False,
+    **overrides: Any,
+) -> None:
+    """Make a published or older checkpoint the model of a bundle; it is read as data, nothing of it runs.
+
+    Args:
+        source: file of UNETR (any MONAI since 0.7) or UNETR++ (nnU-Net's ``.model``), or with weights that fit already.
+        bundle: folder of the bundle whose ``configs/inference.json`` has the network.
+        output: file to write; by default ``models/<model_file>`` of the bundle.
+        model_file: its name in the bundle.
+        overwrite: replace an existing file.
+        **overrides: config ids and values for the network, such as ``--num_classes 14``.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    file = Path(bundle) / "models" / model_file if output is None else Path(output)
+    done = convert_checkpoint(source, file, network=build_bundle_network(bundle, overrides), overwrite=overwrite)
+    _say(f"{done.recognized}: {done.output}, details in {done.sidecar}")
+
+
+def reproduce(
+    table: str,
+    bundle: str,
+    dataset_dir: str,
+    output: str | None = None,
+    quick: bool = False,
+    seed: int = 0,
+    whole_volume: bool = False,
+    bundle_name: str | None = None,
+    **overrides: Any,
+) -> None:
+    """Measure a table or the figure of the paper again, with the paper's values beside; a second call continues.
+
+    Args:
+        table: ``table1`` to ``table6``, or ``figure2``.
+        bundle: folder of the bundle, with ``models/model.pt``.
+        dataset_dir: folder of the prepared dataset.
+        output: folder of the table; by default ``eval/reproduce/<table>`` in the bundle.
+        quick: a smoke run: one case, two steps, models that have hardly trained.
+        seed: seed of trainings and attacks.
+        whole_volume: attack the whole volume instead of tile by tile, as published.
+        bundle_name: dataset and network, such as ``synapse_unetr``; by default the name of the folder tells.
+        **overrides: config ids and values, for every run.
+    """
+    settings = ReproductionSettings(
+        table=table,
+        bundle=bundle,
+        dataset_dir=dataset_dir,
+        output=output,
+        quick=quick,
+        seed=seed,
+        whole_volume=whole_volume,
+        bundle_name=bundle_name,
+        overrides=overrides,
+    )
+    Reproduction(settings, say=_say).run()
+
+
 def _choose(argument: str, name: str, options: dict[str, Any]) -> Any:
     """Return the option of that name."""
     if name not in options:
@@ -140,13 +210,13 @@ def _say(line: str) -> None:
 
 
 def _root_cause(error: BaseException) -> BaseException:
-    """Return the error that MONAI's config errors came from."""
-    while error.__cause__ is not None:
+    """Return the error of the user's input that MONAI's config errors came from, or the first of all."""
+    while error.__cause__ is not None and not isinstance(error, (ValueError, TypeError, OSError)):
         error = error.__cause__
     return error
 
 
-COMMANDS = (demo, train, attack, evaluate, report, prepare, phantom)
+COMMANDS = (demo, train, attack, evaluate, report, prepare, phantom, convert, reproduce)
 
 
 def main() -> None:

@@ -1,6 +1,19 @@
-"""Bundle runs in this process, and the demo that is a chain of them."""
+"""Bundle runs in this process, the chains of them (demo, the paper's tables), and the conversion of checkpoints."""
 
 from vafa_monai.workflows.bundle_run import BundleRun, shipped_bundle
+from vafa_monai.workflows.convert import Conversion, build_bundle_network, convert_checkpoint
 from vafa_monai.workflows.demo import Demo, DemoSettings
+from vafa_monai.workflows.paper_run import ReproductionSettings
+from vafa_monai.workflows.reproduce import Reproduction
 
-__all__ = ["BundleRun", "Demo", "DemoSettings", "shipped_bundle"]
+__all__ = [
+    "BundleRun",
+    "Conversion",
+    "Demo",
+    "DemoSettings",
+    "Reproduction",
+    "ReproductionSettings",
+    "build_bundle_network",
+    "convert_checkpoint",
+    "shipped_bundle",
+]

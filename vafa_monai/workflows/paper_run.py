@@ -1,0 +1,186 @@
+"""The bundle runs of a reproduction: one for each attack on each model, one for each training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from vafa_monai.reports.attack_name import CLEAN
+from vafa_monai.workflows.bundle_run import BundleRun
+from vafa_monai.workflows.paper_attack import Measurement
+from vafa_monai.workflows.paper_setting import Hardening, PaperSetting, bundle_name_of, paper_setting
+
+__all__ = ["Model", "PaperRuns", "ReproductionSettings"]
+
+OWN: tuple[str, ...] = ("bundle_root", "ckpt_dir", "pretrained_file", "model_file", "resume_dir", "results_dir")
+OWN += ("model_name", "attack_name", "attack_role", "seed")
+PATHS = ("ckpt_path", "ckpt_dir", "pretrained_file", "resume_dir")
+QUICK_EVALUATION: Mapping[str, Any] = {"num_cases": 1, "attack_steps": 2, "num_workers": 0}
+QUICK_TRAINING: Mapping[str, Any] = {
+    "epochs": 1,
+    "windows_per_epoch": 2,
+    "windows_per_volume": 1,
+    "batch_size": 1,
+    "val_interval": 1,
+    "attack_steps": 2,
+    "num_workers": 0,
+    "cache_rate": 0.0,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproductionSettings:
+    """What is to be reproduced, with what.
+
+    Args:
+        table: ``"table1"`` to ``"table6"``, or ``"figure2"``.
+        bundle: folder of the bundle.
+        dataset_dir: folder of the prepared dataset.
+        output: folder of the table; by default ``eval/reproduce/<table>`` in the bundle.
+        quick: a smoke run: one case, two steps, models that have hardly trained.
+        seed: seed of trainings and attacks.
+        whole_volume: attack through the sliding window of the bundle instead of window by window, as published.
+        bundle_name: dataset and network, such as ``"synapse_unetr"``; by default the name of the folder tells.
+        overrides: config ids and their values, for every run. ``ckpt_path`` is the standard model.
+    """
+
+    table: str
+    bundle: str | Path
+    dataset_dir: str | Path
+    output: str | Path | None = None
+    quick: bool = False
+    seed: int = 0
+    whole_volume: bool = False
+    bundle_name: str | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A checkpoint that is attacked: the standard one, or a hardened one.
+
+    Args:
+        name: name of its results.
+        title: what a reader is shown.
+        file: the checkpoint.
+        hardening: how it is trained, if it is a hardened one.
+    """
+
+    name: str
+    title: str
+    file: Path
+    hardening: Hardening | None = None
+
+
+class PaperRuns:
+    """Make the runs of a reproduction; nothing is run here.
+
+    Args:
+        settings: what is to be reproduced.
+
+    Raises:
+        ValueError: if the bundle, the table or an override is none that can be.
+    """
+
+    def __init__(self, settings: ReproductionSettings) -> None:
+        self.settings = settings
+        self.bundle = BundleRun(bundle=Path(settings.bundle)).bundle.resolve()
+        self.setting: PaperSetting = paper_setting(settings.table, bundle_name_of(self.bundle, settings.bundle_name))
+        self.overrides = {name: value for name, value in settings.overrides.items() if name != "ckpt_path"}
+        self._refuse(self.overrides)
+        default = self.bundle / "eval" / "reproduce" / settings.table
+        self.output = (default if settings.output is None else Path(settings.output)).resolve()
+        self.standard = self._standard()
+
+    def models(self) -> list[Model]:
+        """Return the models in the order in which they are measured: the standard one first."""
+        folder = self.output / "models" if self.settings.quick else self.bundle / "models"
+        hardened = [
+            Model(name=f"robust_{one.key}", title=one.title, file=folder / f"model_{one.key}.pt", hardening=one)
+            for one in self.setting.hardenings
+        ]
+        return [self.standard, *hardened]
+
+    def evaluation(self, model: Model, measurement: Measurement, results_dir: Path) -> BundleRun:
+        """Return the run that attacks a model."""
+        tiles = [] if measurement.name == CLEAN else self._tiles()
+        overlays = ["evaluate", f"attacks/{measurement.overlay}", *tiles]
+        places = {
+            "ckpt_path": self.shown(model.file),
+            "model_name": model.name,
+            "attack_name": measurement.name,
+            "results_dir": str(results_dir),
+        }
+        return self._run(overlays, {**measurement.overrides, **self._shared(), **places})
+
+    def training(self, model: Model) -> BundleRun:
+        """Return the run that trains a model, without the folder to resume from."""
+        hardening = model.hardening
+        wanted = {} if hardening is None else hardening.overrides
+        start = {} if hardening is None else {"pretrained_file": self.shown(self.standard.file)}
+        places = {"ckpt_dir": self.shown(model.file.parent), "model_file": model.file.name, **start}
+        overlays = [] if hardening is None else list(hardening.overlays)
+        return self._run(overlays, {**wanted, **self.quick_training(), **self.overrides, **places})
+
+    def common(self) -> BundleRun:
+        """Return what all attacks of the table have in common."""
+        return self._run(["evaluate", *self._tiles()], self._shared())
+
+    def is_trained_here(self, model: Model) -> bool:
+        """Tell whether a model is trained by the reproduction itself: hardened ones, and all of a smoke run's own."""
+        return model.hardening is not None or model.file.is_relative_to(self.output)
+
+    def resume_dir(self, model: Model, facts: str) -> str:
+        """Return the folder that a training with these settings goes on from, and no other."""
+        root = self.output if self.settings.quick else self.bundle / "eval" / "reproduce"
+        return self.shown(root / "resume" / f"{model.file.stem}_{facts}")
+
+    def quick_training(self) -> dict[str, Any]:
+        """Return what shortens a training, one validation case among it; nothing if it is not to be."""
+        if not self.settings.quick:
+            return {}
+        one_case = "$monai.data.load_decathlon_datalist(@datalist, True, 'validation')[:1]"
+        return {**QUICK_TRAINING, "validate#data": one_case}
+
+    def shown(self, path: Path) -> str:
+        """Return a path relative to the bundle, if it lies there."""
+        return path.relative_to(self.bundle).as_posix() if path.is_relative_to(self.bundle) else str(path)
+
+    def absolute(self, run: BundleRun) -> BundleRun:
+        """Return the same run with its paths made absolute, so that it can start anywhere."""
+        paths = {name: str(self.bundle / run.overrides[name]) for name in PATHS if name in run.overrides}
+        return replace(run, overrides={**run.overrides, **paths})
+
+    def training_command(self) -> str:
+        """Return how the standard model is trained."""
+        return f"vafa-monai train --bundle {self.settings.bundle} --dataset_dir {self.settings.dataset_dir}"
+
+    def _standard(self) -> Model:
+        """Return the standard model; a smoke run trains one of its own if there is none."""
+        given = self.settings.overrides.get("ckpt_path")
+        file = self.bundle / ("models/model.pt" if given is None else str(given))
+        if given is not None and not file.is_file() and Path(given).is_file():
+            file = Path(given).resolve()
+        elif given is None and self.settings.quick and not file.is_file():
+            file = self.output / "models" / "model.pt"
+        return Model(name="standard", title="Standard", file=file)
+
+    def _tiles(self) -> list[str]:
+        return [] if self.settings.whole_volume else ["tiles"]
+
+    def _shared(self) -> dict[str, Any]:
+        """Return what is changed in every evaluation."""
+        return {**(QUICK_EVALUATION if self.settings.quick else {}), **self.overrides}
+
+    def _run(self, overlays: list[str], overrides: Mapping[str, Any]) -> BundleRun:
+        where = {"dataset_dir": str(Path(self.settings.dataset_dir).resolve()), "seed": self.settings.seed}
+        return BundleRun(bundle=self.bundle, overlays=overlays, overrides={**where, **overrides})
+
+    def _refuse(self, overrides: Mapping[str, Any]) -> None:
+        """Refuse to override what the command sets itself and what the table is about."""
+        for names, owner in ((OWN, "the command"), (self.setting.varied, self.setting.table)):
+            taken = sorted(set(names) & overrides.keys())
+            if taken:
+                raise ValueError(f"overrides must leave {', '.join(names)} to {owner}, got {', '.join(taken)}.")

@@ -1,0 +1,226 @@
+"""The tables of the paper as declarations: which models and which attacks, bundle by bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from vafa_monai.reports.paper_value import paper_keys, paper_tables
+from vafa_monai.workflows.paper_attack import (
+    BLOCK,
+    SIGMA,
+    SMALL_BLOCK,
+    STEPS,
+    STEPS_2D,
+    Measurement,
+    clean,
+    noise,
+    stretch,
+    uniform,
+    vafa,
+    vafa_2d,
+    voxels,
+)
+
+__all__ = ["BUNDLES", "FIGURE", "Hardening", "PaperSetting", "bundle_name_of", "paper_setting"]
+
+BUDGETS: Mapping[str, tuple[int, int]] = MappingProxyType({"synapse": (4, 20), "acdc": (2, 10)})  # grey levels, q_max
+BUNDLES = tuple(f"{dataset}_{network}" for dataset in BUDGETS for network in ("unetr", "unetrpp"))
+FIGURE = "figure2"
+VOXEL_ATTACKS = ("pgd", "fgsm", "bim")
+ADVERSARIAL_ONLY: Mapping[str, Any] = {"clean_weight": 0, "adversarial_weight": 1, "consistency_weight": 0}
+EVERY_TERM: Mapping[str, Any] = dict.fromkeys(ADVERSARIAL_ONLY, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardening:
+    """A model that is trained from the standard one.
+
+    Args:
+        key: its row among the paper's values; also names its file and its results.
+        title: what a reader is shown.
+        overlays: the configs on ``train.json``.
+        overrides: config ids and the values that the table sets.
+        setting: how it is trained, in words.
+    """
+
+    key: str
+    title: str
+    overlays: Sequence[str]
+    overrides: Mapping[str, Any]
+    setting: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperSetting:
+    """A table, or the figure, for one bundle.
+
+    Args:
+        table: ``"table1"`` to ``"table6"``, or ``"figure2"``.
+        title: heading.
+        bundle: dataset and network, such as ``"synapse_unetr"``.
+        measurements: the attacks; rows, or columns of Table 6.
+        hardenings: the robust models of Table 6, its rows.
+        metrics: columns, but of Table 6.
+        varied: config ids that the table is about, which an override would spoil.
+        digits: decimals of the paper's values.
+    """
+
+    table: str
+    title: str
+    bundle: str
+    measurements: Sequence[Measurement]
+    hardenings: Sequence[Hardening] = ()
+    metrics: Sequence[str] = ("dsc", "lpips")
+    varied: Sequence[str] = ()
+    digits: int = 2
+
+
+def bundle_name_of(folder: Path, given: str | None = None) -> str:
+    """Return the dataset and network of a bundle, by the name of its folder unless it is given.
+
+    Raises:
+        ValueError: if it is none of the paper's.
+    """
+    name = (folder.resolve().name if given is None else given).removesuffix("_segmentation")
+    if name not in BUNDLES:
+        raise ValueError(f"bundle_name must be one of {list(BUNDLES)}, got {name!r}; name it with --bundle_name.")
+    return name
+
+
+def paper_setting(table: str, bundle: str) -> PaperSetting:
+    """Return what is to be measured for a table.
+
+    Args:
+        table: ``"table1"`` to ``"table6"``, or ``"figure2"``, which is drawn for every bundle.
+        bundle: ``"synapse_unetr"``, ``"synapse_unetrpp"``, ``"acdc_unetr"`` or ``"acdc_unetrpp"``.
+
+    Raises:
+        ValueError: if the paper has no such table for this bundle.
+    """
+    tables = [*paper_tables(bundle), FIGURE]
+    if table not in tables:
+        raise ValueError(f"table must be one of {tables} for {bundle}, got {table!r}.")
+    return MAKERS[table](bundle)
+
+
+def _table1(bundle: str) -> PaperSetting:
+    rows = [*(voxels(name, 4, name) for name in VOXEL_ATTACKS), noise(4, "gn", name="gn", title="GN")]
+    rows += [vafa_2d(STEPS_2D, "vafa_2d"), vafa(20, SMALL_BLOCK, "vafa")]
+    extra = [vafa_2d(STEPS, None, name="vafa_2d_steps20", title="VAFA-2D, 20 steps"), stretch()]
+    measurements = [clean(), *rows, *extra, uniform(20, SMALL_BLOCK)]
+    title = "Table 1. Voxel attacks and frequency attacks"
+    return PaperSetting(table="table1", title=title, bundle=bundle, measurements=measurements)
+
+
+def _table2(bundle: str) -> PaperSetting:
+    values = (10, 20, 30, 40, 60, 80)
+    rows = [vafa(q, SMALL_BLOCK, f"vafa_q{q}", title=f"VAFA, q_max = {q}") for q in values]
+    extra = [stretch(), *(uniform(q, SMALL_BLOCK, f"_q{q}", f", q = {q}") for q in values), noise(4)]
+    title, measurements = "Table 2. Impact of q_max on VAFA", [clean(), *rows, *extra]
+    return PaperSetting(table="table2", title=title, bundle=bundle, measurements=measurements, varied=["q_max"])
+
+
+def _table3(bundle: str) -> PaperSetting:
+    counts = (10, 20, 30, 40, 50, 60)
+    rows = [vafa(20, SMALL_BLOCK, f"vafa_steps{n}", steps=n, title=f"VAFA, {n} steps") for n in counts]
+    extra = [stretch(), uniform(20, SMALL_BLOCK), noise(4)]
+    title, measurements = "Table 3. Impact of the number of steps on VAFA", [clean(), *rows, *extra]
+    return PaperSetting(table="table3", title=title, bundle=bundle, measurements=measurements, varied=["attack_steps"])
+
+
+def _table4(bundle: str) -> PaperSetting:
+    edges = (4, 8, 16, 32, 48, 96)
+    rows = [vafa(20, n, f"vafa_block{n}", title=f"VAFA, block {n}") for n in edges]
+    extra = [stretch(), *(uniform(20, n, f"_block{n}", f", block {n}") for n in edges), noise(4)]
+    title, measurements = "Table 4. Impact of the patch size on VAFA", [clean(), *rows, *extra]
+    return PaperSetting(table="table4", title=title, bundle=bundle, measurements=measurements, varied=["block_size"])
+
+
+def _table5(bundle: str) -> PaperSetting:
+    rows = [
+        voxels(attack, n, f"{attack}_eps{n}", name=f"{attack}_eps{n}", title=f"{attack.upper()} (ε = {n})")
+        for attack in VOXEL_ATTACKS
+        for n in (4, 8)
+    ]
+    rows += [noise(n, f"gn_std{n}", name=f"gn_std{n}", title=f"GN ({SIGMA} = {n})") for n in (4, 8)]
+    rows += [vafa(q, BLOCK, f"vafa_q{q}", title=f"VAFA (q_max = {q})") for q in (20, 30)]
+    extra = [stretch(), *(uniform(q, BLOCK, f"_q{q}", f", q = {q}") for q in (20, 30))]
+    return PaperSetting(
+        table="table5",
+        title="Table 5. VAFA and voxel attacks",
+        bundle=bundle,
+        measurements=[clean(), *rows, *extra],
+        metrics=("dsc", "hd95", "lpips"),
+        varied=["eps", "q_max"],
+        digits=1,
+    )
+
+
+def _table6(bundle: str) -> PaperSetting:
+    levels, q_max = _budgets(bundle)
+    columns = [clean(), *(voxels(name, levels, name) for name in VOXEL_ATTACKS), vafa(q_max, BLOCK, "vafa")]
+    known = {one.key: one for one in _hardenings(levels, q_max)}
+    return PaperSetting(
+        table="table6",
+        title="Table 6. Attacks on adversarially trained models",
+        bundle=bundle,
+        measurements=[*columns, stretch(), uniform(q_max, BLOCK), noise(levels)],
+        hardenings=[known[key] for key in paper_keys("table6", bundle)],
+        metrics=("dsc",),
+        varied=["clean_weight", "consistency_weight"],
+    )
+
+
+def _hardenings(levels: int, q_max: int) -> list[Hardening]:
+    """Return the six robust models of Table 6, whatever the dataset."""
+    attacks = [(name, name, voxels(name, levels, None)) for name in VOXEL_ATTACKS]
+    attacks += [("gn", "gaussian_noise", noise(levels))]
+    models = [
+        Hardening(
+            key=key,
+            title=f"M_{key.upper()}",
+            overlays=["vaft", f"attacks/{overlay}"],
+            overrides={**attack.overrides, **ADVERSARIAL_ONLY},
+            setting=f"trained on {key.upper()}, attacked windows only",
+        )
+        for key, overlay, attack in attacks
+    ]
+    trained_on = vafa(q_max, BLOCK, None).overrides  # vaft.json brings the attack itself
+    normalization = {"consistency_normalization": "authors"}
+    terms = "clean and attacked windows and their frequency consistency"
+    kinds = (("vafa", ADVERSARIAL_ONLY, "attacked windows only"), ("vafa_fr", {**EVERY_TERM, **normalization}, terms))
+    for key, weights, words in kinds:
+        title, setting = f"M_{key.upper().replace('_', '-')}", f"trained on VAFA, {words}"
+        overrides = {**trained_on, **weights}
+        models.append(Hardening(key=key, title=title, overlays=["vaft"], overrides=overrides, setting=setting))
+    return models
+
+
+def _figure2(bundle: str) -> PaperSetting:
+    levels, q_max = _budgets(bundle)
+    shown = [*(voxels(name, levels, name) for name in VOXEL_ATTACKS), noise(levels, "gn")]
+    shown += [vafa(q_max, BLOCK, "vafa", name="vafa_authors")]  # names that the figure knows
+    title = "Figure 2. Segmentation under different attacks"
+    return PaperSetting(table=FIGURE, title=title, bundle=bundle, measurements=[clean(), *shown], metrics=("dsc",))
+
+
+def _budgets(bundle: str) -> tuple[int, int]:
+    """Return the paper's eps in grey levels and q_max for the dataset of a bundle."""
+    return BUDGETS[bundle.partition("_")[0]]
+
+
+MAKERS: Mapping[str, Callable[[str], PaperSetting]] = MappingProxyType(
+    {
+        "table1": _table1,
+        "table2": _table2,
+        "table3": _table3,
+        "table4": _table4,
+        "table5": _table5,
+        "table6": _table6,
+        FIGURE: _figure2,
+    }
+)

@@ -1,0 +1,168 @@
+"""The paper's tables measured again: every row that is missing is run, one by one, and the table is written."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vafa_monai.attacks import describe
+from vafa_monai.data import sha256, write_json
+from vafa_monai.reports.paper_value import METRICS, paper_row
+from vafa_monai.reports.result import Result, load_results
+from vafa_monai.workflows.bundle_run import BundleRun
+from vafa_monai.workflows.fingerprint import digest, run_facts
+from vafa_monai.workflows.paper_attack import Measurement
+from vafa_monai.workflows.paper_outcome import Outcome, write_outcome
+from vafa_monai.workflows.paper_run import Model, PaperRuns, ReproductionSettings
+from vafa_monai.workflows.paper_training import TRAINING, PaperTraining
+from vafa_monai.workflows.run_log import RunLog
+from vafa_monai.workflows.time_left import TimeLeft
+
+__all__ = ["Reproduction"]
+
+ROW = "row"
+GRADIENT_COST = 3.0  # forward passes that a forward and backward pass is worth
+
+
+class Reproduction:
+    """Reproduce a table or the figure of the paper; what is done already is not done again.
+
+    A row is a result of :class:`vafa_monai.handlers.RobustnessReport`, ``results/<hash>/<model>/<attack>.json`` in the
+    output, the hash being that of configs, overrides and list of cases. It is done if checkpoint, attack and number of
+    cases are those of this call, too. A row that fails does not cost the others.
+
+    Args:
+        settings: what is to be reproduced, with what.
+        say: what is told of every step, line by line.
+
+    Raises:
+        ValueError: if the bundle, the table, the dataset or an override is none that can be.
+    """
+
+    def __init__(self, settings: ReproductionSettings, say: Callable[[str], None]) -> None:
+        self.runs = PaperRuns(settings)
+        self.models = self.runs.models()
+        self.measurements = self.runs.setting.measurements
+        self.datalist = _datalist(self.runs.common())
+        self.facts = run_facts(self.runs.common(), self.datalist)
+        self.results_dir = self.runs.output / "results" / digest(self.facts)
+        self.log = RunLog(self.runs.output / "reproduce.log", say)
+        trained = [1.0 for model in self.models if self.runs.is_trained_here(model)]
+        costs = [self._cost(one) for one in self.measurements] * len(self.models)
+        self.left = TimeLeft({ROW: costs, TRAINING: trained})
+        self.training = PaperTraining(runs=self.runs, datalist=self.datalist, log=self.log, left=self.left)
+        self.outcome = Outcome()
+
+    def run(self) -> dict[str, Path]:
+        """Do every row that is left and write the table.
+
+        Returns:
+            The paths of the table's files by name.
+
+        Raises:
+            ValueError: if there is no standard model, or if a row failed; the table has the others.
+        """
+        if not self.runs.is_trained_here(self.runs.standard):
+            self.training.require(self.runs.standard)
+        with self.log as log:
+            log.say(f"{self.runs.setting.title} ({self.runs.setting.bundle}): {self.runs.output}")
+            log.say(f"bundle: cd {self.runs.bundle}")
+            write_json(self.results_dir / "settings.json", self.facts)
+            for model in self.models:
+                self._measure_model(model)
+            files = write_outcome(self.outcome, self.runs, log.commands, self.datalist)
+        for name, path in files.items():
+            log.say(f"{name}: {path}")
+        self._require_all(files)
+        return files
+
+    def _require_all(self, files: dict[str, Path]) -> None:
+        """Refuse to end well if a row is missing."""
+        failures = self.outcome.failures
+        if failures:
+            total = len(self.models) * len(self.measurements)
+            sentences = " / ".join(dict.fromkeys(failures.values()))
+            failed = f"{len(failures)} failures of {total}, listed in {files['html']}"
+            raise ValueError(f"rows must all be measured, got {failed}: {sentences}")
+
+    def _measure_model(self, model: Model) -> None:
+        """Provide a model and run its rows."""
+        try:
+            self.outcome.origins[model.name] = self.training.provide(model)
+        except (Exception, SystemExit) as error:
+            self._fail(model, self.measurements, error)
+            return
+        for measurement in self.measurements:
+            try:
+                self.outcome.results[model.name, measurement.name] = self._measure(model, measurement)
+            except (Exception, SystemExit) as error:
+                self._fail(model, [measurement], error)
+
+    def _fail(self, model: Model, measurements: Sequence[Measurement], error: BaseException) -> None:
+        """Note that rows failed; the next may not."""
+        sentence = self.log.fail(error)
+        for one in measurements:
+            self.outcome.failures[model.name, one.name] = sentence
+            self.left.skip(ROW, self._cost(one))
+
+    def _measure(self, model: Model, measurement: Measurement) -> Result:
+        """Run one row, unless it is there."""
+        run = self.runs.evaluation(model, measurement, self.results_dir)
+        self.log.announce(run)
+        run = self.runs.absolute(run)
+        path = self.results_dir / model.name / f"{measurement.name}.json"
+        if _is_done(path, run, model.file):
+            self.log.say("  done before")
+            self.left.skip(ROW, self._cost(measurement))
+            return _result(path)
+        start = time.monotonic()
+        self.log.run(run, "validate#evaluator")
+        self.left.done(ROW, self._cost(measurement), time.monotonic() - start)
+        found = _result(path)
+        self.log.say(f"  {model.title}, {measurement.title}: {self._told(model, measurement, found)}; {self.left}")
+        return found
+
+    def _cost(self, measurement: Measurement) -> float:
+        """Return the cost of a row in forward passes."""
+        run = self.runs.evaluation(self.runs.standard, measurement, self.results_dir)
+        steps = measurement.gradients
+        return 1 + GRADIENT_COST * (int(run.overrides["attack_steps"]) if steps > 1 else steps)
+
+    def _told(self, model: Model, measurement: Measurement, found: Result) -> str:
+        """Return the DSC and the paper's, if it has one."""
+        setting, dice = self.runs.setting, METRICS["dsc"].measure(found)
+        row, column = (measurement.key, "dsc") if model.hardening is None else (model.hardening.key, measurement.key)
+        paper = paper_row(setting.table, setting.bundle, row).get(column or "")
+        beside = "" if paper is None else f" (paper {paper})"
+        return f"DSC {'undefined' if dice is None else format(dice, '.2f')}{beside}, {found.seconds:.0f} s"
+
+
+def _datalist(run: BundleRun) -> Path:
+    """Return the list of the cases, which must be there."""
+    path = Path(run.workflow().parser.get_parsed_content("datalist"))
+    if not path.is_file():
+        raise ValueError(
+            f"dataset_dir must hold {path.name}, got none in {str(path.parent)!r}; prepare the data first."
+        )
+    return path
+
+
+def _is_done(path: Path, run: BundleRun, checkpoint: Path) -> bool:
+    """Tell whether a result is there that was made with this checkpoint, attack and number of cases."""
+    if not path.is_file():
+        return False
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    parser = run.workflow().parser
+    wanted = json.loads(json.dumps(describe(parser.get_parsed_content("applied_attack"))))
+    same_attack = found["attack"]["settings"] == wanted
+    same_cases = len(found["cases"]) == len(parser.get_parsed_content("validate#data"))
+    return same_attack and same_cases and found["checkpoint"]["sha256"] == sha256(checkpoint)
+
+
+def _result(path: Path) -> Result:
+    """Read one result, checked."""
+    wanted = (path.parent.name, path.stem)
+    return next(one for one in load_results(path.parents[1]) if (one.model, one.attack) == wanted)
