@@ -12,17 +12,18 @@ from vafa_monai import losses
 
 NAMES = {
     "vafa_monai.attacks": """
-        Ascent Attack BIM FGSM GaussianNoise GradientAttack Identity Iterate OutputNorm PGD Rounding TiledAttack
-        UniformQuantization
-        VAFA ascend describe
+        APGD Ascent Attack BIM CosPGD FGSM FrequencyPGD GaussianNoise GradientAttack Identity Iterate LossAttack Norm
+        OutputNorm PGD RandomQuantization Rounding SegPGD SquareAttack TiledAttack TransferPGD UniformQuantization VAFA
+        ascend climb describe
     """,
     "vafa_monai.frequency": """
         block_dct block_idct block_matrices contract merge_blocks pad_to_blocks quantize round_through smooth_round
         split_blocks
     """,
     "vafa_monai.losses": """
-        AdversarialConsistencyLoss BlockSSIMLoss FrequencyConsistencyLoss block_ssim block_statistics dice_ce
-        frequency_consistency ssim_to_blocks
+        AdversarialConsistencyLoss BlockSSIMLoss CosPGDLoss FrequencyConsistencyLoss JensenShannonLoss MarginLoss
+        MaskedCrossEntropyLoss SegPGDLoss block_ssim block_statistics cospgd_weight dice_ce frequency_consistency
+        generalized_dice jensen_shannon margin masked_cross_entropy segpgd_weight ssim_to_blocks
     """,
     "vafa_monai.inferers": "InferredNetwork SlidingWindowNetwork TwoPassInferer",
     "vafa_monai.transforms": """
@@ -30,8 +31,8 @@ NAMES = {
         RandFrequencyPerturbation RandFrequencyPerturbationd
     """,
     "vafa_monai.data": """
-        check_cases check_checkpoint prepare_acdc prepare_mni152 prepare_synapse sha256 whole_file write_json
-        write_phantom write_volume write_whole
+        check_cases check_checkpoint extract_weights prepare_acdc prepare_mni152 prepare_synapse read_checkpoint sha256
+        whole_file write_json write_phantom write_volume write_whole
     """,
     "vafa_monai.metrics": """
         HausdorffDistance95Metric LostOrgan NormalizedSurfaceDiceMetric OrganPresenceMetric PerceptualSimilarityMetric
@@ -42,13 +43,24 @@ NAMES = {
         AdversarialKeys AdversarialSaver AdversarialTrainingHandler AttackHandler HausdorffDistance95
         NormalizedSurfaceDice OrganPresence PerceptualSimilarity RobustnessReport
     """,
-    "vafa_monai.reports": "Result attack_figure build_report dice_chart load_results",
-    "vafa_monai.workflows": "BundleRun Demo DemoSettings shipped_bundle",
+    "vafa_monai.networks": "UNETRPP convert_unetr_weights load_official_unetrpp",
+    "vafa_monai.reports": """
+        PaperTable Result attack_figure build_report dice_chart load_results write_paper_table
+    """,
+    "vafa_monai.workflows": """
+        BundleRun Conversion Demo DemoSettings Reproduction ReproductionSettings build_bundle_network convert_checkpoint
+        shipped_bundle
+    """,
 }
 
 FACES = [  # a face, its function, the arguments that the call brings, the arguments that only the face has
     (losses.FrequencyConsistencyLoss, losses.frequency_consistency, {"input", "target"}, set()),
     (losses.BlockSSIMLoss, losses.block_ssim, {"input", "target"}, {"reduction"}),
+    (losses.MaskedCrossEntropyLoss, losses.masked_cross_entropy, {"input", "target"}, {"reduction"}),
+    (losses.JensenShannonLoss, losses.jensen_shannon, {"input", "target"}, {"reduction"}),
+    (losses.MarginLoss, losses.margin, {"input", "target"}, {"reduction"}),
+    (losses.SegPGDLoss, losses.segpgd_weight, {"input", "target"}, {"reduction"}),
+    (losses.CosPGDLoss, losses.cospgd_weight, {"input", "target"}, {"reduction"}),
 ]
 
 

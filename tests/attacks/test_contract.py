@@ -15,14 +15,22 @@ from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from vafa_monai.attacks import (
+    APGD,
     BIM,
     FGSM,
     PGD,
     VAFA,
     Attack,
+    CosPGD,
+    FrequencyPGD,
     GaussianNoise,
     GradientAttack,
     Identity,
+    LossAttack,
+    RandomQuantization,
+    SegPGD,
+    SquareAttack,
+    TransferPGD,
     UniformQuantization,
 )
 from vafa_monai.losses import dice_ce
@@ -36,17 +44,34 @@ ATTACKS: dict[str, Attack] = {
     "vafa_with_ssim": VAFA(block_size=BLOCK, steps=3),
     "vafa_2d": VAFA(block_size=(4, 4, 1), steps=3),
     "vafa_targeted": VAFA(block_size=BLOCK, steps=3, targeted=True),
+    "vafa_shared_table": VAFA(block_size=BLOCK, steps=3, shared_table=True),
+    "vafa_restarts": VAFA(block_size=BLOCK, steps=3, restarts=2),
     "pgd": PGD(steps=3),
     "pgd_random_start": PGD(steps=3, random_start=True),
     "pgd_best": PGD(steps=3, iterate="best"),
     "pgd_targeted": PGD(steps=3, targeted=True),
+    "pgd_l2": PGD(steps=3, norm="l2"),
+    "apgd": APGD(steps=5),
+    "apgd_l2": APGD(steps=5, norm="l2"),
+    "apgd_restarts": APGD(steps=3, restarts=2, random_start=True),
+    "seg_pgd": SegPGD(steps=3),
+    "seg_pgd_targeted": SegPGD(steps=3, targeted=True),
+    "cos_pgd": CosPGD(steps=3),
+    "cos_pgd_targeted": CosPGD(steps=3, targeted=True),
+    "transfer_pgd": TransferPGD(steps=3, diversity=1, least_share=0.7),
+    "frequency_pgd": FrequencyPGD(block_size=BLOCK, steps=3),
+    "frequency_pgd_band": FrequencyPGD(block_size=BLOCK, steps=3, band=(0.25, 0.75)),
+    "square": SquareAttack(queries=25),
+    "square_targeted": SquareAttack(queries=25, targeted=True),
     "bim": BIM(steps=3),
     "fgsm": FGSM(),
     "gaussian_noise": GaussianNoise(),
     "identity": Identity(),
     "identity_stretched": Identity(output_norm="slice_minmax"),
     "uniform_quantization": UniformQuantization(block_size=BLOCK),
+    "random_quantization": RandomQuantization(block_size=BLOCK),
 }
+ASKING = {name: attack for name, attack in ATTACKS.items() if isinstance(attack, LossAttack)}
 GRADIENT = {name: attack for name, attack in ATTACKS.items() if isinstance(attack, GradientAttack)}
 STRETCHED = ("vafa_authors", "identity_stretched")  # their change is bounded by value_range alone
 
@@ -58,6 +83,7 @@ def table(*names: str) -> pytest.MarkDecorator:
 
 every_attack = table(*ATTACKS)
 every_gradient_attack = table(*GRADIENT)
+every_attack_that_asks = table(*ASKING)
 
 
 def width_of(attack: Attack) -> float:
@@ -95,15 +121,36 @@ def test_intensities_stay_inside_value_range(attack, value_range, volume, label,
     assert adv.amax() <= high + rounding
 
 
-@table("pgd", "pgd_random_start", "pgd_best", "pgd_targeted", "bim", "fgsm")
+IN_THE_CUBE = [name for name, attack in ATTACKS.items() if getattr(attack, "norm", "") == "linf"] + ["square"]
+IN_THE_BALL = [name for name, attack in ATTACKS.items() if getattr(attack, "norm", "") == "l2"]
+
+
+@table(*IN_THE_CUBE)
 def test_no_voxel_moves_further_than_eps_and_some_move_that_far(attack, volume, label, tiny_network):
     change = (attack(volume, label, tiny_network) - volume).abs().amax((1, 2, 3, 4))
     torch.testing.assert_close(change, torch.full_like(change, attack.eps), rtol=0, atol=1e-6)  # float32
 
 
-@table(*(name for name in ATTACKS if name.startswith("vafa") and name not in STRETCHED), "uniform_quantization")
-def test_quantization_moves_a_volume_by_half_a_step_at_most(attack, volume, label, tiny_network):
-    """By Parseval: the rms error of the padded blocks is at most half the largest quantization step."""
+@table(*IN_THE_BALL)
+def test_root_mean_square_of_the_change_is_eps_at_most_and_nearly_that(attack, volume, label, tiny_network):
+    inputs = 0.2 + 0.6 * volume  # nothing is clipped
+    change = (attack(inputs, label, tiny_network) - inputs).square().mean((1, 2, 3, 4)).sqrt()
+    assert (change <= attack.eps + 1e-6).all()  # float32
+    assert (change >= 0.8 * attack.eps).all()
+
+
+@table("frequency_pgd", "frequency_pgd_band")
+def test_no_coefficient_moves_further_than_half_a_step_and_some_move_that_far(attack, volume, label, tiny_network):
+    moved = attack.run(volume, label, tiny_network).variable.abs().flatten(1).amax(1)
+    torch.testing.assert_close(moved, torch.full_like(moved, attack.q_max / 2))
+
+
+QUANTIZING = [name for name in ATTACKS if name.startswith("vafa") and name not in STRETCHED]
+
+
+@table(*QUANTIZING, "uniform_quantization", "random_quantization", "frequency_pgd", "frequency_pgd_band")
+def test_coefficients_move_a_volume_by_half_a_step_at_most(attack, volume, label, tiny_network):
+    """By Parseval: the rms change of the padded blocks is at most half the largest quantization step."""
     change = attack(volume, label, tiny_network) - volume
     padded = np.prod([-(-size // edge) * edge for size, edge in zip(volume.shape[2:], attack.block_size, strict=True)])
     largest_step = attack.q if isinstance(attack, UniformQuantization) else attack.q_max
@@ -171,7 +218,7 @@ def test_attack_works_inside_autocast(attack, device, volume, label, tiny_networ
     with torch.autocast(device.type, dtype=torch.bfloat16):
         adv = attack(inputs, label.to(device), network)
     assert adv.dtype == torch.float32
-    if not isinstance(attack, GradientAttack):
+    if not isinstance(attack, LossAttack):
         assert torch.equal(adv, attack(inputs, label.to(device), network))
 
 
@@ -209,7 +256,7 @@ def test_network_is_left_as_it_was(attack, mode, volume, label, normalized_netwo
     assert torch.equal(last.grad, torch.ones_like(last))
 
 
-@every_gradient_attack
+@every_attack_that_asks
 def test_network_is_left_as_it_was_when_the_attack_fails(attack, volume, label, normalized_network):
     network = normalized_network.train()
     state = {name: value.clone() for name, value in network.state_dict().items()}
@@ -285,7 +332,13 @@ def test_no_gradient_of_a_weight_is_computed(attack, volume, label, wanted_gradi
     assert set(wanted_gradients) == {(True, False)}
 
 
-@table("gaussian_noise", "identity", "identity_stretched", "uniform_quantization")
+@table("square", "square_targeted")
+def test_black_box_asks_for_no_gradient(attack, volume, label, wanted_gradients):
+    attack(volume, label, ScaleNetwork())
+    assert wanted_gradients == []
+
+
+@table("gaussian_noise", "identity", "identity_stretched", "uniform_quantization", "random_quantization")
 def test_controls_do_not_ask_the_network(attack, volume, label, tiny_network):
     assert torch.equal(attack(volume, label, None), attack(volume, label, tiny_network))
 
@@ -304,7 +357,12 @@ def losses_of_noise(network: nn.Module, inputs: Tensor, label: Tensor, rms: Tens
     return [loss_of(network, inputs + rms * noise / noise.square().mean().sqrt(), label) for noise in noises]
 
 
-@table("vafa_audit", "pgd", "pgd_random_start", "pgd_best", "bim", "fgsm")
+HARMFUL = ["vafa_audit", "pgd", "pgd_random_start", "pgd_best", "pgd_l2", "bim", "fgsm"]
+HARMFUL += ["apgd", "apgd_l2", "apgd_restarts", "seg_pgd", "cos_pgd", "transfer_pgd"]
+HARMFUL += ["frequency_pgd", "frequency_pgd_band"]
+
+
+@table(*HARMFUL)
 def test_loss_rises_more_than_under_noise_of_the_same_size(attack, volume, label, tiny_network):
     inputs = 0.2 + 0.6 * volume  # nothing is clipped, so both changes keep their size
     adv = attack(inputs, label, tiny_network)
@@ -312,7 +370,7 @@ def test_loss_rises_more_than_under_noise_of_the_same_size(attack, volume, label
     assert loss_of(tiny_network, adv, label) > np.mean(noise) + 3 * np.std(noise)
 
 
-@table("vafa_targeted", "pgd_targeted")
+@table("vafa_targeted", "pgd_targeted", "seg_pgd_targeted", "cos_pgd_targeted", "square_targeted")
 def test_targeted_loss_falls_more_than_under_noise_of_the_same_size(attack, volume, label, tiny_network):
     inputs, goal = 0.2 + 0.6 * volume, 2 - label
     adv = dataclasses.replace(attack, **({"ssim_weight": 0} if isinstance(attack, VAFA) else {}))(
@@ -379,6 +437,14 @@ NOTHING = {
     "pgd": PGD(steps=0),
     "pgd_best": PGD(steps=0, iterate="best"),
     "bim": BIM(steps=0),
+    "apgd": APGD(steps=0),
+    "apgd_l2": APGD(steps=0, norm="l2"),
+    "seg_pgd": SegPGD(steps=0),
+    "cos_pgd": CosPGD(steps=0),
+    "transfer_pgd": TransferPGD(steps=0),
+    "frequency_pgd": FrequencyPGD(steps=0),
+    "frequency_pgd_of_no_width": FrequencyPGD(q_max=0, steps=2),
+    "square": SquareAttack(queries=0),
     "gaussian_noise": GaussianNoise(std=0),
     "identity": Identity(),
 }
@@ -392,10 +458,10 @@ def test_without_strength_it_is_the_identity(attack, volume, label, tiny_network
     assert not torch.equal(adv.add_(1), volume)  # no view of the inputs
 
 
-@pytest.mark.parametrize("attack", [PGD, BIM, FGSM])
+@pytest.mark.parametrize("attack", [PGD, BIM, FGSM, APGD, SegPGD, CosPGD, TransferPGD, SquareAttack])
 def test_eps_zero_is_the_identity_and_warns_the_caller(attack, volume, label, tiny_network):
     with pytest.warns(UserWarning, match=f"eps is 0, so {attack.__name__} changes nothing") as caught:
-        nothing = attack(eps=0)
+        nothing = attack(eps=0, **({"queries": 3} if attack is SquareAttack else {}))
     assert torch.equal(nothing(volume, label, tiny_network), volume)
     assert [warning.filename for warning in caught] == [__file__]
 
@@ -430,19 +496,19 @@ def test_rounding_beyond_value_range_is_allowed_and_cut(attack, volume, label, t
     assert torch.isfinite(adv).all()
 
 
-@every_gradient_attack
+@every_attack_that_asks
 def test_a_label_without_a_logit_is_refused(attack, volume, label, tiny_network):
     with pytest.raises(ValueError, match=r"targets must hold class indices from 0 to 2, got 3"):
         attack(volume, label + 1, tiny_network)
 
 
-@every_gradient_attack
+@every_attack_that_asks
 def test_a_network_that_returns_a_list_is_refused(attack, volume, label, tiny_network):
     with pytest.raises(TypeError, match="network must return one tensor of logits, got list; is it in train mode"):
         attack(volume, label, lambda inputs: [tiny_network(inputs)])
 
 
-@every_gradient_attack
+@every_attack_that_asks
 def test_a_loss_that_is_not_finite_never_looks_like_a_robust_network(attack, volume, label, tiny_network):
     with pytest.raises(RuntimeError, match=r"(?i)finite.*\bnan\b"):
         attack(volume, label, lambda inputs: tiny_network(inputs) * float("nan"))

@@ -63,6 +63,39 @@ def test_random_start_is_the_same_for_every_sample(volume, label, tiny_network):
     torch.testing.assert_close(first, second, rtol=0, atol=1e-6)  # float32
 
 
+# The L2 ball
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize("steps", [1, 7])
+def test_a_linear_network_is_attacked_in_closed_form_in_l2(targeted, steps, volume, label):
+    """Along the weights of the loss, to the edge of the ball."""
+    weights = torch.randn(volume.shape[1:], generator=torch.Generator().manual_seed(0))
+    inputs, sign = 0.3 + 0.4 * volume, -1 if targeted else 1
+
+    def loss(logits, _):
+        return (logits * weights).sum()
+
+    attack = PGD(loss_function=loss, eps=0.02, norm="l2", steps=steps, targeted=targeted)
+    expected = inputs + sign * 0.02 * weights / weights.square().mean().sqrt()
+    torch.testing.assert_close(attack(inputs, 0 * label, lambda volumes: volumes), expected)
+
+
+def test_random_start_in_l2_is_at_the_edge_of_the_ball(volume, label, tiny_network):
+    inputs = 0.3 + 0.4 * volume
+    start, other = (PGD(eps=0.02, norm="l2", steps=0, random_start=True, seed=seed) for seed in (1, 2))
+    change = start(inputs, label, tiny_network) - inputs
+    torch.testing.assert_close(change.square().mean((1, 2, 3, 4)).sqrt(), torch.full((2,), 0.02))
+    assert change.abs().max() > 2 * 0.02  # normal, not uniform
+    torch.testing.assert_close(change[0], change[1], rtol=0, atol=1e-6)  # float32
+    assert not torch.equal(start(inputs, label, tiny_network), other(inputs, label, tiny_network))
+
+
+def test_default_step_in_l2_can_cross_the_ball(volume, label, tiny_network):
+    default, spelled = (PGD(eps=0.1, steps=5, norm="l2", step_size=size) for size in (None, 2.5 * 0.1 / 5))
+    assert torch.equal(default(volume, label, tiny_network), spelled(volume, label, tiny_network))
+
+
 def test_best_iterate_is_at_least_as_good_as_every_other(volume, label, tiny_network):
     settings = {"eps": 0.5, "step_size": 0.5, "steps": 4}  # large steps overshoot
     best = PGD(iterate="best", **settings).run(volume, label, tiny_network)
@@ -89,6 +122,7 @@ def test_one_step_from_the_clean_volume_is_evaluated_at_the_clean_volume(volume,
         ({"steps": -1}, ValueError, "steps must be at least 0, got -1"),
         ({"steps": True}, TypeError, "steps must be a whole number, got True"),
         ({"iterate": "bst"}, ValueError, "did you mean 'best'"),
+        ({"norm": "l3"}, ValueError, "'l3'"),
     ],
     ids=str,
 )

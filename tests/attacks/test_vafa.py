@@ -45,16 +45,18 @@ def image_of(inputs, table, alpha):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("authors", (5, "max", "soft", "slice_minmax", "last_evaluated")),
-        ("paper", (1, "min", "soft", "clip", "last_evaluated")),
-        ("audit", (1, "max", "straight_through", "clip", "best")),
+        ("authors", (5, "max", "soft", "slice_minmax", "last_evaluated", 1)),
+        ("paper", (1, "min", "soft", "clip", "last_evaluated", 1)),
+        ("audit", (1, "max", "straight_through", "clip", "best", None)),
     ],
     ids=["authors", "paper", "audit"],
 )
 def test_preset_has_the_settings_of_its_source(name, expected):
     attack = VAFA.preset(name)
-    assert (attack.q_min, attack.q_init, attack.rounding, attack.output_norm, attack.iterate) == expected
-    assert (attack.block_size, attack.q_max, attack.steps, attack.step_size) == ((32, 32, 32), 20, 20, 1)
+    names = ("q_min", "q_init", "rounding", "output_norm", "iterate", "step_size")
+    assert tuple(getattr(attack, name) for name in names) == expected
+    assert (attack.block_size, attack.q_max, attack.steps) == ((32, 32, 32), 20, 20)
+    assert (attack.restarts, attack.shared_table) == (1, False)
 
 
 def test_overrides_replace_settings_of_a_preset():
@@ -85,10 +87,41 @@ def test_a_step_moves_every_entry_by_step_size(volume, label, tiny_network):
     torch.testing.assert_close(moved.abs(), torch.full_like(moved, 2.5))
 
 
-def test_default_step_size_can_cross_the_whole_range(volume, label, tiny_network):
+def test_scaled_step_just_crosses_the_whole_range(volume, label, tiny_network):
     settings = {"block_size": BLOCK, "q_min": 4, "q_max": 20, "steps": 5, "iterate": "last"}
-    free, fixed = VAFA(step_size=None, **settings), VAFA(step_size=2.5 * 16 / 5, **settings)
+    free, fixed = VAFA(step_size=None, **settings), VAFA(step_size=16 / 5, **settings)
     assert torch.equal(free(volume, label, tiny_network), fixed(volume, label, tiny_network))
+
+
+def test_restart_begins_at_a_random_table_that_the_seed_decides(volume, label):
+    """A loss that falls with the change prefers the finer steps of a random table to ``q_max`` everywhere."""
+    inputs, targets = volume[:1], label[:1] * 0
+    settings = {"block_size": BLOCK, "q_min": 5, "steps": 1, "step_size": 0, "ssim_weight": 0, "restarts": 2}
+
+    def table(seed):
+        attack = VAFA(seed=seed, loss_function=lambda logits, _: -(logits - inputs).square().mean(), **settings)
+        return attack.run(inputs, targets, lambda adv: adv).variable
+
+    assert table(seed=1).min() < 6
+    assert table(seed=1).max() > 19
+    assert table(seed=1).mean() == pytest.approx(12.5, abs=0.8)  # uniform; 432 entries
+    assert torch.equal(table(seed=1), table(seed=1))
+    assert not torch.equal(table(seed=1), table(seed=2))
+
+
+def test_best_of_the_restarts_counts_sample_by_sample(cases, trained_network):
+    settings = {"block_size": BLOCK, "q_init": "min", "steps": 2, "ssim_weight": 0}
+    objectives = [VAFA(restarts=n, **settings).run(*cases, trained_network).objective for n in (1, 2, 4)]
+    assert (objectives[0] <= objectives[1]).all()
+    assert (objectives[1] <= objectives[2]).all()
+    assert (objectives[0] < objectives[2]).any()
+
+
+def test_shared_table_has_one_step_for_a_coefficient_of_all_blocks(volume, label, tiny_network):
+    found = VAFA(block_size=BLOCK, steps=4, shared_table=True).run(volume, label, tiny_network)
+    assert found.variable.shape == (2, 1, 1, 1, 1, *BLOCK)
+    assert found.variable.unique().numel() > 1
+    torch.testing.assert_close(found.adv, image_of(volume, found.variable, alpha=0))
 
 
 def test_image_is_the_volume_truly_quantized_by_the_table(volume, label, tiny_network):
@@ -190,6 +223,8 @@ def test_targeted_attack_is_the_untargeted_one_of_the_negative_loss(volume, labe
         ({"rounding": "hard"}, ValueError, "'hard'"),
         ({"output_norm": "slice"}, ValueError, "'slice'"),
         ({"iterate": "first"}, ValueError, "'first'"),
+        ({"restarts": 0}, ValueError, "restarts must be at least 1, got 0"),
+        ({"restarts": 2, "iterate": "last"}, ValueError, "iterate must be .best. with several restarts, got 'last'"),
     ],
     ids=str,
 )

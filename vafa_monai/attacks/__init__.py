@@ -1,34 +1,52 @@
 """Adversarial attacks on 3D segmentation networks, and their controls: immutable configurations of one loop."""
 
-from vafa_monai.attacks.ascent import Ascent, Iterate, ascend
-from vafa_monai.attacks.attack import Attack, GradientAttack
+from vafa_monai.attacks.apgd import APGD
+from vafa_monai.attacks.ascent import Ascent, Iterate, ascend, climb
+from vafa_monai.attacks.attack import Attack, GradientAttack, LossAttack
 from vafa_monai.attacks.bim import BIM
+from vafa_monai.attacks.cos_pgd import CosPGD
 from vafa_monai.attacks.fgsm import FGSM
+from vafa_monai.attacks.frequency_pgd import FrequencyPGD
 from vafa_monai.attacks.gaussian_noise import GaussianNoise
 from vafa_monai.attacks.grey_level import OutputNorm
 from vafa_monai.attacks.identity import Identity
+from vafa_monai.attacks.norm import Norm
 from vafa_monai.attacks.pgd import PGD
 from vafa_monai.attacks.quantization_table import Rounding
+from vafa_monai.attacks.random_quantization import RandomQuantization
+from vafa_monai.attacks.seg_pgd import SegPGD
 from vafa_monai.attacks.setting import describe
+from vafa_monai.attacks.square_attack import SquareAttack
 from vafa_monai.attacks.tiled import TiledAttack
+from vafa_monai.attacks.transfer_pgd import TransferPGD
 from vafa_monai.attacks.uniform_quantization import UniformQuantization
 from vafa_monai.attacks.vafa import VAFA
 
 __all__ = [
+    "APGD",
     "BIM",
     "FGSM",
     "PGD",
     "VAFA",
     "Ascent",
     "Attack",
+    "CosPGD",
+    "FrequencyPGD",
     "GaussianNoise",
     "GradientAttack",
     "Identity",
     "Iterate",
+    "LossAttack",
+    "Norm",
     "OutputNorm",
+    "RandomQuantization",
     "Rounding",
+    "SegPGD",
+    "SquareAttack",
     "TiledAttack",
+    "TransferPGD",
     "UniformQuantization",
     "ascend",
+    "climb",
     "describe",
 ]

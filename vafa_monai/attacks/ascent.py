@@ -10,7 +10,10 @@ import torch
 from monai.utils import StrEnum
 from torch import Tensor
 
-__all__ = ["Ascent", "Iterate", "Perturbation", "ascend"]
+from vafa_monai.attacks.move import Move, SteepestMove
+from vafa_monai.attacks.objective import judge
+
+__all__ = ["Ascent", "Iterate", "Perturbation", "ascend", "better", "climb"]
 
 
 class Iterate(StrEnum):
@@ -36,7 +39,10 @@ class Perturbation(Protocol):
 
 @dataclass(frozen=True)
 class Ascent:
-    """What an attack found: volumes ``(B, C, H, W, D)``, the variable that made them, its objective ``(B,)``."""
+    """What an attack found: volumes ``(B, C, H, W, D)``, the variable that made them, its objective ``(B,)``.
+
+    The objective is the number that iterates are compared by.
+    """
 
     adv: Tensor
     variable: Tensor | None = None
@@ -65,28 +71,53 @@ def ascend(
     Returns:
         The chosen iterate, detached.
     """
+    return climb(perturbation, objective, SteepestMove(perturbation, step_size), steps=steps, iterate=iterate)
+
+
+def climb(
+    perturbation: Perturbation,
+    objective: Callable[[Tensor], Tensor],
+    move: Move,
+    *,
+    steps: int,
+    iterate: Iterate | str = Iterate.BEST,
+    with_gradient: bool = True,
+) -> Ascent:
+    """Raise ``objective`` by ``steps`` moves: the loop of :func:`ascend` for any rule.
+
+    Args:
+        perturbation: what may change.
+        objective: maps an attacked volume to one number a sample; or an object with
+            ``judge(adv, step) -> Judgement``, which knows the step and may compare iterates by another number.
+        move: how to step, a rule made for this ascent.
+        steps: number of moves, >= 0.
+        iterate: which image is returned.
+        with_gradient: whether ``move`` wants the gradient; without, the network is asked for its output only.
+
+    Returns:
+        The chosen iterate, detached.
+    """
     variable = perturbation.start()
     found: Ascent | None = None
     for step in range(steps):
-        variable = variable.detach().requires_grad_()
-        adv = perturbation.apply(variable, step)
-        value = objective(adv)
-        (gradient,) = torch.autograd.grad(value.sum(), variable)
-        if not torch.stack(gradient.aminmax()).isfinite().all():  # the sign of NaN is 0: the attack would stand still
-            raise RuntimeError("network must have finite gradients, got NaN or infinite ones; check the network.")
-        variable = variable.detach()
-        current = Ascent(adv.detach(), variable, value.detach())
-        found = _better(found, current) if iterate == Iterate.BEST else current
-        variable = perturbation.project(torch.add(variable, gradient.sign(), alpha=step_size))
+        variable = variable.detach().requires_grad_(with_gradient)
+        with torch.set_grad_enabled(with_gradient):
+            adv = perturbation.apply(variable, step)
+            value, score = judge(objective, adv, step)
+        gradient = _gradient(value, variable) if with_gradient else variable.new_empty(0)
+        variable, score = variable.detach(), score.detach()
+        current = Ascent(adv.detach(), variable, score)
+        found = better(found, current) if iterate == Iterate.BEST else current
+        variable = move(variable, gradient, score)
     if found is not None and iterate == Iterate.LAST_EVALUATED:
         return found
     with torch.no_grad():
         adv = perturbation.apply(variable, steps)
-        last = Ascent(adv, variable, objective(adv) if iterate == Iterate.BEST else None)
-    return _better(found, last) if iterate == Iterate.BEST else last
+        last = Ascent(adv, variable, judge(objective, adv, steps).score if iterate == Iterate.BEST else None)
+    return better(found, last) if iterate == Iterate.BEST else last
 
 
-def _better(found: Ascent | None, current: Ascent) -> Ascent:
+def better(found: Ascent | None, current: Ascent) -> Ascent:
     """Choose, sample by sample, the iterate of the higher objective; the earlier one where they are equal."""
     if found is None:
         return current
@@ -96,3 +127,11 @@ def _better(found: Ascent | None, current: Ascent) -> Ascent:
     )
     wins = new[-1] > old[-1]  # (B,)
     return Ascent(*(torch.where(wins.view(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(new, old, strict=True)))
+
+
+def _gradient(value: Tensor, variable: Tensor) -> Tensor:
+    """Return the gradient of every sample's own value; refuse one that is not finite."""
+    (gradient,) = torch.autograd.grad(value.sum(), variable)
+    if not torch.stack(gradient.aminmax()).isfinite().all():  # the sign of NaN is 0: the attack would stand still
+        raise RuntimeError("network must have finite gradients, got NaN or infinite ones; check the network.")
+    return gradient

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from vafa_monai.attacks.ascent import Ascent
 from vafa_monai.attacks.isolation import isolated
+from vafa_monai.attacks.objective import LossObjective
 from vafa_monai.attacks.setting import require_range
 from vafa_monai.losses import dice_ce
 
-__all__ = ["Attack", "GradientAttack", "Network"]
+__all__ = ["Attack", "GradientAttack", "LossAttack", "Network"]
 
 Network = Callable[[Tensor], Tensor]
 RANGE_TOLERANCE = 1e-4  # of the width of value_range: resampling and float32 round a little beyond it
@@ -104,46 +105,46 @@ class Attack(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradientAttack(Attack):
-    """An attack that climbs the loss of the network by its gradient to the input.
+class LossAttack(Attack):
+    """An attack that raises the loss of the network.
 
     Args:
         loss_function: loss of ``(logits, targets)`` with no dimension, called for one sample at a time; the default is
-            soft Dice plus cross entropy, the loss of the published experiments.
+            soft Dice plus cross entropy, the loss of the published experiments. See
+            :class:`vafa_monai.attacks.objective.LossObjective` for the methods that it may have.
         targeted: descend towards ``targets`` instead of ascending away from them.
         value_range: lowest and highest intensity that the network's input can have.
+
+    Raises:
+        ValueError: if ``loss_function`` has an attribute ``targeted`` that differs.
     """
 
     loss_function: Callable[[Tensor, Tensor], Tensor] = field(default_factory=dice_ce, compare=False)
     targeted: bool = False
 
-    def _objective(self, targets: Tensor, network: Network) -> Callable[[Tensor], Tensor]:
+    def __post_init__(self) -> None:
+        """Refuse a loss made for the other direction: it would count the voxels that are there already."""
+        super().__post_init__()
+        wanted = getattr(getattr(self, "loss_function", None), "targeted", self.targeted)
+        if wanted != self.targeted:
+            raise ValueError(f"targeted must be that of loss_function, which is {wanted!r}, got {self.targeted!r}.")
+
+    def _objective(self, targets: Tensor, network: Network) -> LossObjective:
         """Return what is raised: the loss of every sample, negative if targeted."""
         sign = -1.0 if self.targeted else 1.0
-        highest = targets.max().item() if targets.shape[1] == 1 else 0
+        return LossObjective(self.loss_function, targets, network, sign, self._steps)
 
-        def objective(adv: Tensor) -> Tensor:
-            logits = _logits(network(adv), highest)
-            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            samples = [(logits, targets)] if len(adv) == 1 else zip(logits.split(1), targets.split(1), strict=True)
-            loss = torch.stack([self.loss_function(*sample) for sample in samples])
-            if not torch.isfinite(loss).all():  # the sign of NaN is 0: the attack would stand still, and look harmless
-                raise RuntimeError(f"loss_function must give finite losses, got {loss.tolist()}; check the network.")
-            return sign * loss
+    @property
+    def _steps(self) -> int:
+        """How many steps there are, for a loss that changes in their course."""
+        return getattr(self, "steps", 1)
 
-        return objective
+
+@dataclass(frozen=True, kw_only=True)
+class GradientAttack(LossAttack):
+    """An attack that climbs the loss of the network by its gradient to the input; arguments as :class:`LossAttack`."""
 
 
 def _plain(tensor: Tensor) -> Tensor:
     """Strip the metadata, which every operation of an attack would otherwise copy."""
     return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
-
-
-def _logits(logits: Tensor, highest_label: float) -> Tensor:
-    """Refuse an output that is no tensor or has no channel for the highest label."""
-    if not isinstance(logits, Tensor):
-        raise TypeError(f"network must return one tensor of logits, got {type(logits).__name__}; is it in train mode?")
-    classes = max(logits.shape[1], 2)
-    if highest_label >= classes:
-        raise ValueError(f"targets must hold class indices from 0 to {classes - 1}, got {highest_label:g}.")
-    return logits

@@ -1,17 +1,17 @@
-"""Projected gradient descent in an L-inf ball of voxels."""
+"""Projected gradient descent in a ball of voxels."""
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 from monai.utils import look_up_option
 from torch import Tensor
 
-from vafa_monai.attacks.ascent import Ascent, Iterate, ascend
-from vafa_monai.attacks.attack import GradientAttack, Network
-from vafa_monai.attacks.noise import uniform_like
-from vafa_monai.attacks.setting import require_at_least, require_count
+from vafa_monai.attacks.ascent import Ascent, Iterate, climb
+from vafa_monai.attacks.attack import Network
+from vafa_monai.attacks.move import Move, SteepestMove
+from vafa_monai.attacks.setting import require_at_least
+from vafa_monai.attacks.voxel_attack import VoxelAttack
 from vafa_monai.attacks.voxel_ball import VoxelBall
 
 __all__ = ["PGD"]
@@ -20,14 +20,15 @@ STEP_SHARE = 2.5  # step_size = 2.5 eps / steps: any point of the ball can be re
 
 
 @dataclass(frozen=True, kw_only=True)
-class PGD(GradientAttack):
-    """Climb the loss by signed gradient steps, no voxel further than ``eps`` (Madry et al., ICLR 2018).
+class PGD(VoxelAttack):
+    """Climb the loss by gradient steps of one length, inside a ball of radius ``eps`` (Madry et al., ICLR 2018).
 
     https://arxiv.org/abs/1706.06083. The experiments of the VAFA paper use ``step_size=0.01`` and no random start.
 
     Args:
         eps: radius, as a fraction of the width of ``value_range``; 4/255 is 4 grey levels.
-        step_size: length of a step in the same unit; ``None`` is ``2.5 * eps / steps``.
+        norm: ``"linf"``: no voxel moves further than ``eps``; ``"l2"``: nor does the root mean square of the change.
+        step_size: length of a step in the same unit and norm; ``None`` is ``2.5 * eps / steps``.
         steps: number of steps.
         random_start: start at a random point of the ball instead of the clean volume.
         seed: seed of that point.
@@ -47,32 +48,26 @@ class PGD(GradientAttack):
         0.1
     """
 
-    eps: float = 4 / 255
     step_size: float | None = None
-    steps: int = 20
-    random_start: bool = False
-    seed: int = 0
     iterate: Iterate | str = Iterate.LAST
 
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
         super().__post_init__()
-        require_at_least("eps", self.eps, 0)
-        require_count("steps", self.steps)
         if self.step_size is not None:
             require_at_least("step_size", self.step_size, 0)
         object.__setattr__(self, "iterate", look_up_option(self.iterate, Iterate))
-        if self.eps == 0:
-            level = 3 if type(self).__post_init__ is PGD.__post_init__ else 4  # a subclass calls from its own
-            warnings.warn(f"eps is 0, so {type(self).__name__} changes nothing.", stacklevel=level)
 
     def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
-        offset = uniform_like(inputs, self.seed) if self.random_start else None
-        step_size = STEP_SHARE * self.eps / max(self.steps, 1) if self.step_size is None else self.step_size
-        return ascend(
-            VoxelBall(inputs, self.eps * self.width, self.value_range, offset),
-            self._objective(targets, network),
-            steps=self.steps,
-            step_size=step_size * self.width,
-            iterate=self.iterate,
-        )
+        ball = self._ball(inputs)
+        return climb(ball, self._objective(targets, network), self._move(ball), steps=self.steps, iterate=self.iterate)
+
+    def _move(self, ball: VoxelBall) -> Move:
+        """Return how to step."""
+        return SteepestMove(ball, self._absolute_step_size, self.norm)
+
+    @property
+    def _absolute_step_size(self) -> float:
+        """The length of a step, in intensities."""
+        share = STEP_SHARE * self.eps / max(self.steps, 1) if self.step_size is None else self.step_size
+        return share * self.width

@@ -11,6 +11,7 @@ from monai.utils import StrEnum
 from torch import Tensor
 
 from vafa_monai.attacks.grey_level import GreyScale, OutputNorm, constant_slices, stretch_slices
+from vafa_monai.attacks.noise import uniform_like
 from vafa_monai.frequency import block_dct, block_idct, pad_to_blocks, quantize
 
 __all__ = ["QuantizationTable", "Rounding"]
@@ -39,6 +40,8 @@ class QuantizationTable:
         steps: number of steps of the ascent, over which the soft rounding hardens.
         rounding: soft, or true rounding with the soft one's derivative.
         output_norm: how the image is brought back into ``value_range``.
+        shared: one table for all blocks of a volume, instead of one for each.
+        start_seed: start at a random table, drawn by this seed and the same for every sample, instead of ``q_init``.
     """
 
     clean: Tensor
@@ -50,6 +53,8 @@ class QuantizationTable:
     steps: int
     rounding: Rounding
     output_norm: OutputNorm
+    shared: bool = False
+    start_seed: int | None = None
 
     @property
     def scale(self) -> GreyScale:
@@ -68,8 +73,12 @@ class QuantizationTable:
         return constant_slices(self.scale.to_unit(self.clean))
 
     def start(self) -> Tensor:
-        """Return a table of shape ``(B, C, H/h, W/w, D/d, h, w, d)``."""
-        return torch.full_like(self.coefficients, self.q_init)
+        """Return a table of shape ``(B, C, H/h, W/w, D/d, h, w, d)``, or ``(B, C, 1, 1, 1, h, w, d)`` if shared."""
+        like = self.coefficients[:, :, :1, :1, :1] if self.shared else self.coefficients
+        if self.start_seed is None:
+            return torch.full_like(like, self.q_init)
+        middle, reach = (self.q_max + self.q_min) / 2, (self.q_max - self.q_min) / 2
+        return self.project(middle + reach * uniform_like(like, self.start_seed))
 
     def alpha(self, step: int) -> float:
         """Return the softness at ``step``: the same for every step after the last."""

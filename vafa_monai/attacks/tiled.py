@@ -28,10 +28,11 @@ class TiledAttack(Attack):
     Args:
         attack: what attacks a tile.
         roi_size: edges of a tile in voxels.
-        value_range: that of ``attack``; it cannot be set apart.
+        value_range: that of ``attack``, which is taken where none is given.
 
     Raises:
-        ValueError: if ``roi_size`` is impossible.
+        TypeError: if ``attack`` is no attack.
+        ValueError: if ``roi_size`` is impossible, or ``value_range`` is not that of ``attack``.
 
     Example:
         >>> import torch
@@ -50,8 +51,10 @@ class TiledAttack(Attack):
         if not isinstance(self.attack, Attack):
             raise TypeError(f"attack must be an attack of vafa_monai.attacks, got {type(self.attack).__name__}.")
         object.__setattr__(self, "roi_size", require_block_size(self.roi_size, name="roi_size"))
-        object.__setattr__(self, "value_range", self.attack.value_range)
         super().__post_init__()
+        if self.value_range not in (self.attack.value_range, Attack.value_range):
+            raise ValueError(f"value_range must be that of attack, {self.attack.value_range}, got {self.value_range}.")
+        object.__setattr__(self, "value_range", self.attack.value_range)
 
     def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
         height, width, depth = inputs.shape[2:]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from monai.utils import StrEnum, look_up_option
 from torch import Tensor
 
-from vafa_monai.attacks.ascent import Ascent, Iterate, ascend
+from vafa_monai.attacks.ascent import Ascent, Iterate, climb
 from vafa_monai.attacks.attack import GradientAttack, Network
 from vafa_monai.attacks.grey_level import GreyScale, OutputNorm
+from vafa_monai.attacks.move import SteepestMove
+from vafa_monai.attacks.objective import LossObjective, PenalizedObjective
 from vafa_monai.attacks.quantization_table import QuantizationTable, Rounding
+from vafa_monai.attacks.restart import best_run, require_restarts
 from vafa_monai.attacks.setting import require_at_least, require_block_size, require_count
 from vafa_monai.losses import block_statistics, ssim_to_blocks
 
@@ -44,7 +47,7 @@ PRESETS: Mapping[VAFAPreset, Mapping[str, Any]] = MappingProxyType(
             "output_norm": OutputNorm.CLIP,
             "iterate": Iterate.LAST_EVALUATED,
         },
-        VAFAPreset.AUDIT: {"ssim_weight": 0},
+        VAFAPreset.AUDIT: {"ssim_weight": 0, "step_size": None},
     }
 )
 
@@ -58,8 +61,8 @@ class VAFA(GradientAttack):
     A table has one step for every coefficient of every block, sample and channel. Volumes of any size are padded to
     whole blocks and cropped again. ``block_size=(8, 8, 1)`` is the 2D form, every (H, W) slice by itself.
 
-    The defaults are the preset ``audit`` with the structural-similarity term of Eq. 2. What the paper prints and what
-    its authors published differ; see :meth:`preset`.
+    The defaults are the preset ``audit`` with the structural-similarity term of Eq. 2 and the published step of one
+    grey level. What the paper prints and what its authors published differ; see :meth:`preset`.
 
     Args:
         block_size: block edges ``(h, w, d)`` in voxels.
@@ -67,8 +70,12 @@ class VAFA(GradientAttack):
         q_max: largest step, in grey levels; the strength of the attack.
         q_init: step at the start: ``"max"``, ``"min"`` or a number between them.
         steps: number of ascent steps.
-        step_size: how far a step moves the table, in grey levels; ``None`` is ``2.5 * (q_max - q_min) / steps``, which
-            can cross the whole range.
+        step_size: how far a step moves the table, in grey levels; ``None`` is ``(q_max - q_min) / steps``, which just
+            crosses the whole range.
+        restarts: number of runs, of which the best counts, sample by sample; each but the first starts at a random
+            table.
+        seed: seed of those tables.
+        shared_table: learn one table for all blocks of a volume, as a codec has, instead of one for each.
         ssim_weight: weight of the structural-similarity term, >= 0.
         rounding: ``"soft"``, or ``"straight_through"``: true rounding with the soft one's derivative.
         output_norm: ``"clip"`` to ``value_range``, or ``"slice_minmax"``: stretch every (H, W) slice to fill it.
@@ -91,6 +98,9 @@ class VAFA(GradientAttack):
     q_init: float | str = "max"
     steps: int = 20
     step_size: float | None = 1
+    restarts: int = 1
+    seed: int = 0
+    shared_table: bool = False
     ssim_weight: float = 1
     rounding: Rounding | str = Rounding.STRAIGHT_THROUGH
     output_norm: OutputNorm | str = OutputNorm.CLIP
@@ -103,7 +113,7 @@ class VAFA(GradientAttack):
         ``"authors"`` reproduces the published code: start at ``q_max``, never below 5, soft rounding, every slice
         stretched to full contrast, the image before the last update. ``"paper"`` follows Algorithm 1 as printed: start
         at 1, clip to 1 and ``q_max``. ``"audit"`` is the strongest honest form: no stretch, true rounding, the best
-        iterate, and no structural-similarity term, which only holds an attack back.
+        iterate, a step that scales with ``q_max``, and no structural-similarity term, which only holds an attack back.
 
         Raises:
             ValueError: if ``name`` is unknown.
@@ -128,6 +138,9 @@ class VAFA(GradientAttack):
             raise ValueError(f'q_init must be "max", "min" or a number, got {self.q_init!r}.')
         if not self.q_min <= self.first_step <= self.q_max:
             raise ValueError(f"q_init must lie in [{self.q_min!r}, {self.q_max!r}], got {self.q_init!r}.")
+        require_restarts(self.restarts)
+        if self.restarts > 1 and self.iterate != Iterate.BEST:
+            raise ValueError(f'iterate must be "best" with several restarts, got {str(self.iterate)!r}.')
 
     @property
     def first_step(self) -> float:
@@ -137,7 +150,19 @@ class VAFA(GradientAttack):
     def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
         if self.steps == 0:
             return Ascent(self.clip(inputs))
-        perturbation = QuantizationTable(
+        step_size = (self.q_max - self.q_min) / self.steps if self.step_size is None else self.step_size
+        objective = self._with_similarity(inputs, self._objective(targets, network))
+        first = self._table(inputs)
+
+        def run(number: int) -> Ascent:
+            table = replace(first, start_seed=self.seed + number) if number else first
+            return climb(table, objective, SteepestMove(table, step_size), steps=self.steps, iterate=self.iterate)
+
+        return best_run(run, self.restarts)
+
+    def _table(self, inputs: Tensor) -> QuantizationTable:
+        """Return what may change."""
+        return QuantizationTable(
             clean=inputs,
             value_range=self.value_range,
             block_size=self.block_size,
@@ -147,20 +172,15 @@ class VAFA(GradientAttack):
             steps=self.steps,
             rounding=Rounding(self.rounding),
             output_norm=OutputNorm(self.output_norm),
-        )
-        step_size = 2.5 * (self.q_max - self.q_min) / self.steps if self.step_size is None else self.step_size
-        return ascend(
-            perturbation,
-            self._with_similarity(inputs, self._objective(targets, network)),
-            steps=self.steps,
-            step_size=step_size,
-            iterate=self.iterate,
+            shared=self.shared_table,
         )
 
-    def _with_similarity(self, inputs: Tensor, objective: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def _with_similarity(self, inputs: Tensor, objective: LossObjective) -> LossObjective | PenalizedObjective:
         """Subtract the dissimilarity of Eq. 2; the statistics of the clean volume are computed once."""
         if self.ssim_weight == 0:
             return objective
         scale = GreyScale(self.value_range)
         clean = block_statistics(scale.to_unit(inputs), self.block_size)
-        return lambda adv: objective(adv) - self.ssim_weight * (1 - ssim_to_blocks(scale.to_unit(adv), clean))
+        return PenalizedObjective(
+            objective, lambda adv: self.ssim_weight * (1 - ssim_to_blocks(scale.to_unit(adv), clean))
+        )

@@ -20,6 +20,10 @@ KNOWN: Mapping[str, tuple[str, str]] = MappingProxyType(
             "Uniform quantization",
             "The same lossy compression as VAFA with one step for all coefficients; the network is not asked.",
         ),
+        "random_quantization": (
+            "Random quantization",
+            "The same lossy compression as VAFA with a random step for every coefficient; the network is not asked.",
+        ),
         "gaussian_noise": ("Gaussian noise", "Noise that does not know the network; the baseline GN of the paper."),
         "gaussian_noise_rms": (
             "Gaussian noise, VAFA's rms",
@@ -28,6 +32,17 @@ KNOWN: Mapping[str, tuple[str, str]] = MappingProxyType(
         "fgsm": ("FGSM", "One step along the sign of the gradient (voxels)."),
         "bim": ("BIM", "FGSM in several small steps (voxels)."),
         "pgd": ("PGD", "BIM from a random start (voxels)."),
+        "apgd": ("APGD", "PGD that chooses its step sizes and keeps the best of its iterates (voxels)."),
+        "seg_pgd": ("SegPGD", "PGD that begins with the voxels that are still right (voxels)."),
+        "cos_pgd": ("CosPGD", "PGD that weighs every voxel by how much it looks like the truth (voxels)."),
+        "transfer_pgd": (
+            "Transfer PGD",
+            "PGD with momentum and input diversity, made to fool other networks, too (voxels).",
+        ),
+        "square": (
+            "Square Attack",
+            "Random boxes, kept where they do harm; the network's gradient is not asked (voxels).",
+        ),
         "vafa_2d": ("VAFA-2D", "VAFA with a 2D transform: every slice by itself (frequencies)."),
         "vafa_paper": (
             "VAFA (paper)",
@@ -41,6 +56,10 @@ KNOWN: Mapping[str, tuple[str, str]] = MappingProxyType(
             "VAFA (audit)",
             "VAFA without the stretch, with true rounding and the best of its iterates (frequencies).",
         ),
+        "frequency_pgd": (
+            "Frequency PGD",
+            "PGD on all DCT coefficients that quantization could change as much (frequencies).",
+        ),
     }
 )
 
@@ -50,6 +69,7 @@ FREQUENCY_CONTROLS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "vafa_paper": ("uniform_quantization",),  # it stretches nothing, and changes far less than that noise
         "vafa_authors": ("identity_stretch", "uniform_quantization", "gaussian_noise_rms"),
         "vafa_audit": ("uniform_quantization", "gaussian_noise_rms"),  # it stretches nothing
+        "frequency_pgd": ("uniform_quantization", "random_quantization"),
     }
 )
 

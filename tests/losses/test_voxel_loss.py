@@ -1,0 +1,148 @@
+"""What all losses of single voxels promise: shapes, reductions, classes, precision."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from monai.bundle import ConfigParser
+from torch import Tensor
+
+from vafa_monai.losses import CosPGDLoss, JensenShannonLoss, MarginLoss, MaskedCrossEntropyLoss, SegPGDLoss
+from vafa_monai.losses.voxel_loss import soft_error, voxel_cross_entropy, voxel_mean
+
+LOSSES = {
+    "masked": MaskedCrossEntropyLoss,
+    "jensen_shannon": JensenShannonLoss,
+    "margin": MarginLoss,
+    "seg_pgd": SegPGDLoss,
+    "cos_pgd": CosPGDLoss,
+}
+every_loss = pytest.mark.parametrize("kind", LOSSES.values(), ids=LOSSES.keys())
+every_harm = pytest.mark.parametrize("kind", [MaskedCrossEntropyLoss, SegPGDLoss, CosPGDLoss])
+
+
+def pair(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Logits of four classes, of which the last is absent, and labels."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(2, 4, 5, 4, 3, generator=generator, dtype=dtype)
+    return logits, torch.randint(0, 3, (2, 1, 5, 4, 3), generator=generator)
+
+
+@every_loss
+def test_reductions_are_those_of_the_samples(kind):
+    samples = kind(reduction="none")(*pair())
+    assert samples.shape == (2,)
+    torch.testing.assert_close(kind()(*pair()), samples.mean())
+    torch.testing.assert_close(kind(reduction="sum")(*pair()), samples.sum())
+
+
+@every_loss
+def test_a_batch_equals_its_samples(kind):
+    logits, labels = pair()
+    single = [kind()(logits[i : i + 1], labels[i : i + 1]) for i in range(2)]
+    torch.testing.assert_close(kind(reduction="none")(logits, labels), torch.stack(single))
+
+
+@every_loss
+def test_labels_may_be_floating_point(kind):
+    logits, labels = pair()
+    assert torch.equal(kind()(logits, labels.float()), kind()(logits, labels))
+
+
+@every_loss
+def test_one_channel_is_the_logit_of_class_one(kind):
+    logits, labels = pair()
+    one, two = logits[:, :1], torch.cat([torch.zeros_like(logits[:, :1]), logits[:, :1]], 1)
+    torch.testing.assert_close(kind()(one, labels.clamp_max(1)), kind()(two, labels.clamp_max(1)))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in LOSSES.values() if kind is not CosPGDLoss])
+def test_gradient_equals_finite_differences(kind):
+    """Not CosPGD's: its weight moves with the logits, and is a constant to the gradient."""
+    logits, labels = pair()
+    assert torch.autograd.gradcheck(lambda x: kind(reduction="none")(x, labels), logits.requires_grad_())
+
+
+@every_loss
+@pytest.mark.parametrize("scale", [0.0, 1e3], ids=["no idea", "sure"])
+def test_loss_and_gradient_of_extreme_logits_are_finite(kind, scale):
+    logits, labels = pair(torch.float32)
+    logits = (scale * logits).requires_grad_()
+    loss = kind()(logits, labels)
+    assert torch.isfinite(loss)
+    assert torch.isfinite(torch.autograd.grad(loss, logits)[0]).all()
+
+
+@every_loss
+def test_loss_of_the_class_equals_the_one_of_json(kind):
+    config = json.loads(json.dumps({"loss": {"_target_": f"vafa_monai.losses.{kind.__name__}", "reduction": "sum"}}))
+    loss = ConfigParser(config).get_parsed_content("loss")
+    torch.testing.assert_close(loss(*pair()), kind(reduction="sum")(*pair()))
+
+
+@every_loss
+def test_labels_of_another_shape_are_refused(kind):
+    logits, labels = pair()
+    with pytest.raises(ValueError, match=r"target must have .* one channel, got \(2, 1, 5, 4, 2\) for input"):
+        kind()(logits, labels[..., 1:])
+    with pytest.raises(ValueError, match=r"target must have .* one channel, got \(2, 4, 5, 4, 3\) for input"):
+        kind()(logits, logits)
+
+
+@every_loss
+def test_an_unknown_reduction_is_refused(kind):
+    with pytest.raises(ValueError, match="'men'"):
+        kind(reduction="men")
+
+
+@every_harm
+def test_harm_is_the_mean_probability_of_a_wrong_class(kind):
+    logits, labels = pair()
+    right = logits.softmax(1).gather(1, labels)
+    torch.testing.assert_close(kind().harm(logits, labels), 1 - right.mean((1, 2, 3, 4)))
+
+
+@every_harm
+def test_harm_rises_with_every_voxel_that_turns_wrong(kind):
+    """Unlike the loss, which is 0 at both ends."""
+    _, labels = pair()
+    right = 9.0 * F.one_hot(labels[:, 0], 4).movedim(-1, 1)
+    wrong = right.roll(1, 1)
+    harms = []
+    for share in range(6):
+        half = torch.cat([wrong[:, :, :share], right[:, :, share:]], 2)
+        harms.append(kind().harm(half, labels)[0].item())
+    assert harms == sorted(harms)
+    assert harms[0] < 0.01
+    assert harms[-1] > 0.99
+
+
+def test_cross_entropy_of_voxels_equals_torch():
+    logits, labels = pair()
+    expected = -logits.log_softmax(1).gather(1, labels)[:, 0]
+    torch.testing.assert_close(voxel_cross_entropy(logits, labels), expected)
+
+
+def test_balanced_mean_is_the_mean_of_the_means_of_the_classes_present():
+    logits, labels = pair()
+    values = logits[:, 0]
+    for sample in range(2):
+        means = [values[sample][labels[sample, 0] == label].mean() for label in range(3)]
+        torch.testing.assert_close(voxel_mean(values, labels, balanced=True)[sample], torch.stack(means).mean())
+
+
+def test_balanced_mean_of_equal_values_is_the_value():
+    _, labels = pair()
+    ones = torch.ones(2, 5, 4, 3)
+    torch.testing.assert_close(voxel_mean(ones, labels, balanced=True), torch.ones(2))
+    torch.testing.assert_close(voxel_mean(ones, 0 * labels + 3, balanced=True), torch.ones(2))
+
+
+def test_soft_error_of_balanced_classes_counts_a_small_class_as_much():
+    labels = torch.tensor([1, 0, 0, 0]).view(1, 1, 1, 1, 4)
+    logits = torch.tensor([[50.0] * 4, [-50.0] * 4]).view(1, 2, 1, 1, 4)  # all background
+    errors = [soft_error(logits, labels, balanced=balanced).item() for balanced in (False, True)]
+    assert errors == pytest.approx([0.25, 0.5])
