@@ -20,9 +20,10 @@ from vafa_monai.inferers import InferredNetwork
 def cases_after(evaluator, probe):
     """Run an evaluator under an attack; return its batch and output, case by case."""
 
-    def run(network, attack, **settings):
+    def run(network, attack, windows_per_gradient=None, **settings):
         seen = probe(Events.ITERATION_COMPLETED, lambda engine: [engine.state.batch, engine.state.output])
-        evaluator(network, [AttackHandler(attack), seen], **settings).run()
+        handler = AttackHandler(attack, windows_per_gradient=windows_per_gradient)
+        evaluator(network, [handler, seen], **settings).run()
         return [pair for pairs in seen.found for pair in zip(*pairs, strict=True)]
 
     return run
@@ -68,6 +69,14 @@ def test_attack_meets_the_inferer_of_the_evaluator(cases, cases_after, tiny_netw
     assert not torch.equal(output["image"].as_tensor(), PGD(steps=2)(volume, label, tiny_network)[0])
 
 
+def test_cheap_run_attacks_by_the_gradient_of_a_few_windows(cases, cases_after, tiny_network):
+    inferer = SlidingWindowInferer((4, 3, 5), overlap=0.5)
+    found = cases_after(tiny_network, FGSM(), inferer=inferer, windows_per_gradient=2)
+    for case, (_, output) in zip(cases, found, strict=True):
+        moved = (output["image"].as_tensor() != case["image"].as_tensor()).sum()
+        assert 0 < moved <= 2 * 4 * 3 * 5
+
+
 def test_network_in_train_mode_is_attacked_in_eval_mode_and_left_as_it_was(evaluator, probe, normalized_network):
     normalized_network.train()[1].eval()
     before = {name: tensor.clone() for name, tensor in normalized_network.state_dict().items()}
@@ -102,4 +111,4 @@ def test_attack_that_fails_stops_the_evaluation(evaluator, cases, tiny_network):
 def test_handler_can_be_built_from_json():
     config = {"_target_": "vafa_monai.handlers.AttackHandler", "attack": {"_target_": "vafa_monai.attacks.Identity"}}
     handler = ConfigParser({"handler": config}).get_parsed_content("handler")
-    assert (handler.attack, handler.image_key) == (Identity(), "image")
+    assert (handler.attack, handler.image_key, handler.windows_per_gradient) == (Identity(), "image", None)

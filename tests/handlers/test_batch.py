@@ -8,13 +8,13 @@ import pytest
 import torch
 from monai.data import MetaTensor, decollate_batch, list_data_collate
 from monai.engines.utils import default_prepare_batch
-from monai.inferers import SimpleInferer, SlidingWindowInferer
+from monai.inferers import SimpleInferer, SlidingWindowInferer, SlidingWindowInfererAdapt
 from torch import nn
 
 from vafa_monai.attacks import FGSM
 from vafa_monai.handlers import AdversarialKeys
 from vafa_monai.handlers.batch import append_to_batch, attack_batch, evaluating
-from vafa_monai.inferers import InferredNetwork
+from vafa_monai.inferers import InferredNetwork, SlidingWindowNetwork
 
 
 def engine_of(network, batch, **changes):
@@ -73,6 +73,53 @@ def test_batch_is_attacked_through_network_and_inferer(batch, tiny_network):
     expected = FGSM()(batch["image"], batch["label"], InferredNetwork(tiny_network, inferer))
     assert torch.equal(adv, expected)
     assert not torch.equal(adv, FGSM()(batch["image"], batch["label"], tiny_network))
+
+
+def whole_of(network, batch, inferer, **settings):
+    """Return what the attack is given as its network."""
+    seen = []
+    engine = engine_of(network, batch, inferer=inferer)
+    attack_batch(engine, lambda inputs, targets, whole: seen.append(whole) or inputs, **settings)
+    return seen[0]
+
+
+@pytest.mark.parametrize("kind", [SlidingWindowInferer, SlidingWindowInfererAdapt])
+def test_whole_volume_is_attacked_in_the_memory_of_a_batch_of_windows(batch, tiny_network, kind):
+    inferer = kind((4, 3, 5), 2, (0.5, 0.1, 0.3), "gaussian", 0.2, "replicate")
+    whole = whole_of(tiny_network, batch, inferer)
+    assert isinstance(whole, SlidingWindowNetwork)
+    assert whole.network is tiny_network
+    assert whole.windows_per_gradient is None
+    names = ("roi_size", "sw_batch_size", "overlap", "mode", "sigma_scale", "padding_mode", "cval")
+    assert [getattr(whole.inferer, name) for name in names] == [getattr(inferer, name) for name in names]
+
+
+class Flipping(SlidingWindowInferer):
+    """A subclass that does something else."""
+
+    def __call__(self, inputs, network, *args, **kwargs):
+        return super().__call__(inputs.flip(2), network, *args, **kwargs).flip(2)
+
+
+@pytest.mark.parametrize(
+    "inferer",
+    [None, SimpleInferer(), Flipping((4, 3, 5)), SlidingWindowInferer((4, 3, 5), with_coord=True)],
+    ids=["none", "simple", "subclass", "coordinates"],
+)
+def test_other_inferers_are_attacked_as_they_are(batch, tiny_network, inferer):
+    whole = whole_of(tiny_network, batch, inferer)
+    assert isinstance(whole, InferredNetwork)
+    assert whole.inferer is inferer
+    with pytest.raises(ValueError, match="windows_per_gradient must be None without a SlidingWindowInferer, got it"):
+        whole_of(tiny_network, batch, inferer, windows_per_gradient=1)
+
+
+def test_cheap_attack_takes_the_gradient_of_a_few_windows(batch, tiny_network):
+    inferer = SlidingWindowInferer((4, 3, 5), overlap=0.5)
+    adv = attack_batch(engine_of(tiny_network, batch, inferer=inferer), FGSM(), windows_per_gradient=2)[1]
+    moved = (adv - batch["image"]).as_tensor().count_nonzero((1, 2, 3, 4))
+    assert (moved > 0).all()
+    assert (moved <= 2 * 4 * 3 * 5).all()
 
 
 def test_attack_stays_on_its_rank(batch, tiny_network):

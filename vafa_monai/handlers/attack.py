@@ -24,11 +24,19 @@ class AttackHandler:
     Args:
         attack: attack of :mod:`vafa_monai.attacks`; :class:`vafa_monai.attacks.Identity` is a clean evaluation.
         image_key: key of the images in the batch.
+        windows_per_gradient: for a cheap run, how many windows of the sliding window each gradient is computed of, see
+            :class:`vafa_monai.inferers.SlidingWindowNetwork`; ``None`` takes all, which is the exact gradient.
     """
 
-    def __init__(self, attack: Callable[..., Tensor], image_key: str = CommonKeys.IMAGE) -> None:
+    def __init__(
+        self,
+        attack: Callable[..., Tensor],
+        image_key: str = CommonKeys.IMAGE,
+        windows_per_gradient: int | None = None,
+    ) -> None:
         self.attack = attack
         self.image_key = image_key
+        self.windows_per_gradient = windows_per_gradient
 
     def attach(self, engine: Any) -> None:
         """Attach to an evaluator."""
@@ -37,7 +45,7 @@ class AttackHandler:
 
     def __call__(self, engine: Any) -> None:
         """Attack the batch."""
-        clean, adv = attack_batch(engine, self.attack)
+        clean, adv = attack_batch(engine, self.attack, self.windows_per_gradient)
         engine.state.batch = {**engine.state.batch, self.image_key: adv, AdversarialKeys.CLEAN_IMAGE.value: clean}
 
     @staticmethod

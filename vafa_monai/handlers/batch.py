@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from monai.data import decollate_batch, list_data_collate
-from monai.inferers import SlidingWindowInferer
 from monai.utils import StrEnum, convert_to_dst_type
 from torch import Tensor, nn
 
@@ -41,30 +40,42 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def attack_batch(engine: Any, attack: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
+def attack_batch(
+    engine: Any, attack: Callable[..., Tensor], windows_per_gradient: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Attack the batch of ``engine`` through its own inferer and network in eval mode.
 
     Through a sliding window the attack meets the blended logits of the whole volume, at the memory of one batch of
-    windows; see :class:`vafa_monai.inferers.SlidingWindowNetwork`.
+    windows, or a few windows drawn at random for each gradient; see :class:`vafa_monai.inferers.SlidingWindowNetwork`.
 
     Returns:
         The inputs ``(B, C, H, W, D)`` as the engine prepares them, and their attacked version.
 
     Raises:
         TypeError: if the batch is no dictionary.
+        ValueError: if ``windows_per_gradient`` is given, but the inferer is no sliding window.
     """
     batch = engine.state.batch
     if not isinstance(batch, dict):
         raise TypeError(f"batch must be a dictionary of volumes and labels, got {type(batch).__name__}.")
     inputs, targets = engine.prepare_batch(batch, engine.state.device, engine.non_blocking, **engine.to_kwargs)[:2]
     network = getattr(engine.network, "module", engine.network)  # under DDP an attack stays on its own rank
-    stock = type(engine.inferer) is SlidingWindowInferer  # a subclass may do anything
-    whole = (SlidingWindowNetwork.from_inferer if stock else InferredNetwork)(network, engine.inferer)
+    whole = _pipeline(network, engine.inferer, windows_per_gradient)
     precision = (
         torch.autocast("cuda", **engine.amp_kwargs) if engine.amp and torch.cuda.is_available() else nullcontext()
     )
     with evaluating(whole), precision:
         return inputs, convert_to_dst_type(attack(inputs, targets, whole), dst=inputs)[0]
+
+
+def _pipeline(network: nn.Module, inferer: Any, windows_per_gradient: int | None) -> nn.Module:
+    """Return what ``inferer`` and ``network`` make together, in the memory of a few windows where that is possible."""
+    if SlidingWindowNetwork.can_stand_for(inferer):
+        return SlidingWindowNetwork.from_inferer(network, inferer, windows_per_gradient=windows_per_gradient)
+    if windows_per_gradient is not None:
+        name = type(inferer).__name__
+        raise ValueError(f"windows_per_gradient must be None without a SlidingWindowInferer, got it with a {name}.")
+    return InferredNetwork(network, inferer)
 
 
 def append_to_batch(batch: dict[str, Any], image_key: str, adv: Tensor) -> dict[str, Any]:

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from monai.data.utils import compute_importance_map, dense_patch_slices
-from monai.inferers import SlidingWindowInferer
-from monai.utils import BlendMode, PytorchPadMode, ensure_tuple_rep, fall_back_tuple, look_up_option
+from monai.data import MetaTensor
+from monai.data.utils import compute_importance_map
+from monai.inferers import SlidingWindowInferer, SlidingWindowInfererAdapt
+from monai.utils import BlendMode, PytorchPadMode, convert_to_dst_type, ensure_tuple, ensure_tuple_rep, look_up_option
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from vafa_monai.attacks.objective import require_tensor
+from vafa_monai.inferers.repeatable import RepeatableCalls
+from vafa_monai.inferers.window_grid import Place, WindowGrid
+
 __all__ = ["SlidingWindowNetwork"]
 
-Window = tuple[slice, ...]
+STOCK = (SlidingWindowInferer, SlidingWindowInfererAdapt)  # the second only chooses where logits are put together
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # of the size of a floating-point number, in bytes
 
 
 class SlidingWindowNetwork(nn.Module):
     """Blend the logits of overlapping windows as :class:`monai.inferers.SlidingWindowInferer` does, differentiably.
 
-    The blend ``sum_i w_i f(x_i) / sum_i w_i`` is linear in the windows' logits. So the forward pass needs no graph, and
-    the backward pass runs the windows again, ``sw_batch_size`` at a time: beyond the image and the logits of the
-    volume, memory does not grow with its size. An attack meets the deployed pipeline, at two forward passes and one
-    backward pass a window. Gradients go to the volume, never to the weights.
+    The blend ``sum_i w_i f(x_i) / sum_i w_i`` is linear in the logits of the windows. So the forward pass needs no
+    graph, and the backward pass runs the windows again, ``sw_batch_size`` at a time, each with its share of the
+    gradient: beyond the image and the logits of the volume, memory does not grow with its size. An attack meets the
+    deployed pipeline, at two forward passes and one backward pass a window. Random numbers (dropout in train mode) and
+    autocast are the same in both passes. The gradient goes to the volume and never to the weights: this is for attacks,
+    not for training.
+
+    Arguments and defaults are those of MONAI's inferer. Logits always stay on the device of the volume, so that a
+    volume on the CPU and ``sw_device="cuda"`` keep all but the windows out of the memory of the GPU.
 
     Args:
         network: maps windows ``(N, C, *roi_size)`` to logits ``(N, classes, *roi_size)``, in one tensor.
@@ -36,12 +46,18 @@ class SlidingWindowNetwork(nn.Module):
         sigma_scale: width of the Gaussian, relative to ``roi_size``.
         padding_mode: how small volumes are padded.
         cval: value of constant padding.
-        windows_per_gradient: for cheap attacks, how many windows a backward pass runs, drawn anew for every volume; the
-            forward pass stays exact, and the gradient is unbiased. ``None`` runs all.
-        seed: seed of that draw, which depends on nothing but the seed and the volume.
+        sw_device: where ``network`` is; ``None`` is the device of the volume.
+        windows_per_gradient: for cheap attacks, how many windows of each volume a backward pass runs. They are drawn at
+            random, and their gradient is scaled up by the share that is left out. The forward pass stays exact, and so
+            does the loss; the gradient is right on average, and 0 where no drawn window lies. ``None`` runs all.
+        seed: seed of that draw, which depends on nothing but the seed and the intensities of the volume: every step of
+            an attack draws others, and the same attack draws the same.
 
     Raises:
-        ValueError: if a setting is impossible.
+        ValueError: if a setting is impossible, or the network's logits have not the size of their window.
+        TypeError: if the network returns anything but one tensor.
+        RuntimeError: if ``windows_per_gradient`` meets a network whose output depends on more than its window: in train
+            mode, or drawing random numbers.
 
     Example:
         >>> whole = SlidingWindowNetwork(nn.Conv3d(1, 2, 1), roi_size=(4, 4, 4), overlap=0.5)
@@ -61,10 +77,13 @@ class SlidingWindowNetwork(nn.Module):
         sigma_scale: Sequence[float] | float = 0.125,
         padding_mode: PytorchPadMode | str = PytorchPadMode.CONSTANT,
         cval: float = 0.0,
+        sw_device: torch.device | str | None = None,
         windows_per_gradient: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if sw_batch_size < 1:
+            raise ValueError(f"sw_batch_size must be at least 1, got {sw_batch_size!r}.")
         if windows_per_gradient is not None and windows_per_gradient < 1:
             raise ValueError(f"windows_per_gradient must be at least 1 or None, got {windows_per_gradient!r}.")
         if not all(0 <= share < 1 for share in ensure_tuple_rep(overlap, 3)):
@@ -78,6 +97,7 @@ class SlidingWindowNetwork(nn.Module):
             sigma_scale=sigma_scale,
             padding_mode=look_up_option(padding_mode, PytorchPadMode),
             cval=cval,
+            sw_device=sw_device,
         )
         self.windows_per_gradient = windows_per_gradient
         self.seed = seed
@@ -85,58 +105,58 @@ class SlidingWindowNetwork(nn.Module):
 
     @classmethod
     def from_inferer(cls, network: nn.Module, inferer: SlidingWindowInferer, **settings: Any) -> SlidingWindowNetwork:
-        """Build the network that ``inferer`` and ``network`` make together.
+        """Build the network that MONAI's ``inferer`` and ``network`` make together.
+
+        Its ``device``, ``cpu_thresh``, ``buffer_steps`` and ``progress`` say where and how logits are put together, not
+        what they are, and have no part in it. ``settings`` are the arguments that an inferer has not.
 
         Raises:
-            ValueError: if the inferer does what this class cannot: hands over coordinates, or has weights of its own.
+            TypeError: if ``inferer`` is not MONAI's own, but a subclass, which may do anything.
+            ValueError: if it hands over coordinates, or has a weight map that its ``mode`` does not give.
         """
-        if getattr(inferer, "with_coord", False):
+        if type(inferer) not in STOCK:
+            raise TypeError(f"inferer must be a SlidingWindowInferer itself, got {type(inferer).__name__}.")
+        if inferer.with_coord:
             raise ValueError("inferer must not have with_coord, got with_coord=True.")
-        if getattr(inferer, "roi_weight_map", None) is not None and inferer.mode not in tuple(BlendMode):
-            raise ValueError(f"inferer must have a mode of {[str(mode) for mode in BlendMode]}, got {inferer.mode!r}.")
-        names = ("roi_size", "sw_batch_size", "overlap", "mode", "sigma_scale", "padding_mode", "cval")
+        if not _has_stock_weights(inferer):
+            shape = tuple(inferer.roi_weight_map.shape)
+            raise ValueError(f"inferer must have the weights of its mode, got a roi_weight_map of its own {shape}.")
+        names = ("roi_size", "sw_batch_size", "overlap", "mode", "sigma_scale", "padding_mode", "cval", "sw_device")
         return cls(network, **{name: getattr(inferer, name) for name in names}, **settings)
+
+    @staticmethod
+    def can_stand_for(inferer: Any) -> bool:
+        """Tell whether :meth:`from_inferer` accepts ``inferer``."""
+        return type(inferer) in STOCK and not inferer.with_coord and _has_stock_weights(inferer)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map volumes ``(B, C, H, W, D)`` to logits ``(B, classes, H, W, D)``."""
-        if torch.is_grad_enabled() and inputs.requires_grad:
+        if not (torch.is_grad_enabled() and inputs.requires_grad):
+            return self.inferer(inputs, self.predict)
+        if not isinstance(inputs, MetaTensor):
             return _Blend.apply(inputs, self)
-        return self.blend(inputs)
+        return convert_to_dst_type(_Blend.apply(inputs.as_tensor(), self), dst=inputs)[0]
 
-    def blend(self, inputs: Tensor) -> Tensor:
-        """Call MONAI's inferer; see :meth:`forward`."""
-        logits: Any = self.inferer(inputs, self.network)
+    def predict(self, windows: Tensor) -> Tensor:
+        """Return the logits of windows; refuse what cannot be blended."""
+        logits = require_tensor(self.network(windows))
+        if logits.shape[2:] != windows.shape[2:]:
+            sizes = f"{tuple(logits.shape[2:])} for windows of {tuple(windows.shape[2:])}"
+            raise ValueError(f"network must return logits of the size of their window, got {sizes}.")
         return logits
 
-    def windows(self, inputs: Tensor) -> tuple[list[int], list[Window], Tensor, Tensor]:
-        """Return the padding, the windows of a padded volume, the weights of one, and those of all, summed."""
-        size = tuple(inputs.shape[2:])
-        roi_size = fall_back_tuple(self.inferer.roi_size, size)
-        missing = [max(edge - voxels, 0) for edge, voxels in zip(roi_size, size, strict=True)]
-        padding = [part for lack in reversed(missing) for part in (lack // 2, lack - lack // 2)]
-        padded = tuple(voxels + lack for voxels, lack in zip(size, missing, strict=True))
-        shares = ensure_tuple_rep(self.inferer.overlap, len(size))
-        steps = [
-            edge if edge == voxels else max(int(edge * (1 - share)), 1)
-            for edge, voxels, share in zip(roi_size, padded, shares, strict=True)
-        ]
-        windows = dense_patch_slices(padded, roi_size, steps)
-        sigma = self.inferer.sigma_scale
-        weight = compute_importance_map(roi_size, self.inferer.mode, sigma, inputs.device, inputs.dtype)[None, None]
-        total = torch.zeros((1, 1, *padded), dtype=inputs.dtype, device=inputs.device)
-        for window in windows:
-            place = (slice(None), slice(None), *window)
-            total[place] += weight
-        return padding, windows, weight, total
-
-    def draw(self, inputs: Tensor, count: int) -> tuple[list[int], float]:
-        """Choose which of ``count`` windows a gradient is computed of, and what each counts."""
-        chosen = self.windows_per_gradient
-        if chosen is None or chosen >= count:
-            return list(range(count)), 1.0
-        content = int(inputs.detach().to(torch.float64).sum().view(torch.int64))  # the same volume, the same windows
-        generator = torch.Generator().manual_seed((self.seed * 0x9E3779B1 + content) % 2**63)
-        return sorted(torch.randperm(count, generator=generator)[:chosen].tolist()), count / chosen
+    def choose(self, inputs: Tensor, grid: WindowGrid) -> tuple[list[Place], float]:
+        """Return the windows of ``inputs`` that a gradient is computed of, and what each of them counts."""
+        count, wanted = len(grid.places) // len(inputs), self.windows_per_gradient
+        if wanted is None or wanted >= count:
+            return grid.places, 1.0
+        chosen = []
+        for sample, volume in enumerate(inputs):  # each by itself, so that a batch gets what its samples get
+            content = int(volume.view(INTEGERS[volume.element_size()]).sum())
+            generator = torch.Generator().manual_seed((self.seed * 0x9E3779B1 + content) % 2**63)
+            drawn = torch.randperm(count, generator=generator)[:wanted].sort().values
+            chosen += [grid.places[sample * count + index] for index in drawn.tolist()]
+        return chosen, count / wanted
 
 
 class _Blend(torch.autograd.Function):
@@ -144,54 +164,54 @@ class _Blend(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, whole: SlidingWindowNetwork) -> Tensor:
-        ctx.whole, ctx.state = whole, _State(inputs.device)
+        device = torch.device(whole.inferer.sw_device or inputs.device)
+        ctx.whole, ctx.calls = whole, RepeatableCalls(whole.predict, device)
         ctx.save_for_backward(inputs)
-        return whole.blend(inputs)
+        logits = whole.inferer(inputs, ctx.calls)
+        training = any(part.training for part in whole.network.modules())
+        if whole.windows_per_gradient is not None and (training or ctx.calls.drew_numbers()):
+            found = "train mode" if training else "random numbers"
+            raise RuntimeError(f"network must be in eval mode and not random for windows_per_gradient, got {found}.")
+        return logits
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (inputs,) = ctx.saved_tensors
-        whole: SlidingWindowNetwork = ctx.whole
-        padding, windows, weight, total = whole.windows(inputs)
-        mode, value = whole.inferer.padding_mode, whole.inferer.cval
+        (inputs,), whole, device = ctx.saved_tensors, ctx.whole, ctx.calls.device
+        inferer, grid = whole.inferer, WindowGrid.of(inputs, whole.inferer)
+        places, factor = whole.choose(inputs, grid)
         with torch.enable_grad():
             leaf = inputs.detach().requires_grad_()
-            padded = F.pad(leaf, padding, mode, value) if any(padding) else leaf
-        by_logits = F.pad(gradient, padding) / total
-        by_padded = torch.zeros_like(padded, requires_grad=False)
-        chosen, factor = whole.draw(inputs, len(windows) * len(inputs))
-        places = [(slice(index // len(windows), index // len(windows) + 1), slice(None), *windows[index % len(windows)])
-                  for index in chosen]  # fmt: skip
-        with ctx.state.again():
-            for first in range(0, len(places), whole.inferer.sw_batch_size):
-                batch = places[first : first + whole.inferer.sw_batch_size]
-                seen = torch.cat([padded.detach()[place] for place in batch]).requires_grad_()
-                with torch.enable_grad():
-                    logits = whole.network(seen)
-                share = torch.cat([by_logits[place] for place in batch]).mul_(weight * factor)
-                (by_seen,) = torch.autograd.grad(logits, seen, share.to(logits.dtype))
-                for place, part in zip(batch, by_seen.split(1), strict=True):
-                    by_padded[place] += part
-        return (torch.autograd.grad(padded, leaf, by_padded)[0] if any(padding) else by_padded), None
+            small = any(grid.padding)
+            volume = F.pad(leaf, grid.padding, inferer.padding_mode, inferer.cval) if small else leaf
+        gradient = F.pad(gradient, grid.padding) if small else gradient
+        found = torch.zeros_like(volume, requires_grad=False)
+        with ctx.calls.repeating() as rewind:
+            for call, first in enumerate(range(0, len(places), inferer.sw_batch_size)):
+                batch = places[first : first + inferer.sw_batch_size]
+                windows = torch.cat([volume.detach()[place] for place in batch]).to(device)
+                shares = torch.cat([gradient[place] * (factor * grid.share(place)) for place in batch]).to(device)
+                rewind(call if factor == 1.0 else 0)
+                parts = _pull_back(whole.predict, windows, shares).to(found.device).split(1)
+                for place, part in zip(batch, parts, strict=True):
+                    found[place] += part
+        return (torch.autograd.grad(volume, leaf, found)[0] if small else found), None
 
 
-class _State:
-    """Autocast and random numbers as they were in a forward pass, to run it again."""
+def _pull_back(network: Any, windows: Tensor, gradient: Tensor) -> Tensor:
+    """Return the gradient to windows of the gradient to their logits."""
+    with torch.enable_grad():
+        logits = network(windows.requires_grad_())
+    if logits.dtype != torch.float16:
+        return torch.autograd.grad(logits, windows, gradient.to(logits.dtype))[0]
+    scale = gradient.abs().amax().clamp_min(torch.finfo(gradient.dtype).tiny)  # a mean over a volume would give all 0
+    return torch.autograd.grad(logits, windows, (gradient / scale).to(logits.dtype))[0] * scale
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.autocast = torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type)
-        self.numbers = torch.get_rng_state()
-        self.device_numbers = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
-    @contextmanager
-    def again(self) -> Iterator[None]:
-        """Put both back for a while."""
-        enabled, dtype = self.autocast
-        devices = [] if self.device_numbers is None else [self.device]
-        with torch.random.fork_rng(devices), torch.autocast(self.device.type, dtype=dtype, enabled=enabled):
-            torch.set_rng_state(self.numbers)
-            if self.device_numbers is not None:
-                torch.cuda.set_rng_state(self.device_numbers, self.device)
-            yield
+def _has_stock_weights(inferer: SlidingWindowInferer) -> bool:
+    """Tell whether the weights of ``inferer`` are those of its mode."""
+    cached = inferer.roi_weight_map
+    if cached is None:
+        return True
+    expected = compute_importance_map(ensure_tuple(inferer.roi_size), inferer.mode, inferer.sigma_scale, cached.device)
+    return torch.equal(cached, expected)
