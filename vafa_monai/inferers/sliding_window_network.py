@@ -118,7 +118,7 @@ class SlidingWindowNetwork(nn.Module):
             raise TypeError(f"inferer must be a SlidingWindowInferer itself, got {type(inferer).__name__}.")
         if inferer.with_coord:
             raise ValueError("inferer must not have with_coord, got with_coord=True.")
-        if not _has_stock_weights(inferer):
+        if inferer.roi_weight_map is not None and not _has_stock_weights(inferer):
             shape = tuple(inferer.roi_weight_map.shape)
             raise ValueError(f"inferer must have the weights of its mode, got a roi_weight_map of its own {shape}.")
         names = ("roi_size", "sw_batch_size", "overlap", "mode", "sigma_scale", "padding_mode", "cval", "sw_device")
@@ -132,7 +132,8 @@ class SlidingWindowNetwork(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Map volumes ``(B, C, H, W, D)`` to logits ``(B, classes, H, W, D)``."""
         if not (torch.is_grad_enabled() and inputs.requires_grad):
-            return self.inferer(inputs, self.predict)
+            logits: Any = self.inferer(inputs, self.predict)
+            return logits
         if not isinstance(inputs, MetaTensor):
             return _Blend.apply(inputs, self)
         return convert_to_dst_type(_Blend.apply(inputs.as_tensor(), self), dst=inputs)[0]
@@ -167,7 +168,7 @@ class _Blend(torch.autograd.Function):
         device = torch.device(whole.inferer.sw_device or inputs.device)
         ctx.whole, ctx.calls = whole, RepeatableCalls(whole.predict, device)
         ctx.save_for_backward(inputs)
-        logits = whole.inferer(inputs, ctx.calls)
+        logits: Any = whole.inferer(inputs, ctx.calls)
         training = any(part.training for part in whole.network.modules())
         if whole.windows_per_gradient is not None and (training or ctx.calls.drew_numbers()):
             found = "train mode" if training else "random numbers"

@@ -46,7 +46,8 @@ class WindowGrid:
         weight = compute_importance_map(roi_size, inferer.mode, inferer.sigma_scale, inputs.device, inputs.dtype)
         total = weight.new_zeros((1, 1, *padded))
         for window in windows:
-            total[(..., *window)] += weight
+            place = (slice(None), slice(None), *window)
+            total[place] += weight
         places = [
             (slice(sample, sample + 1), slice(None), *window) for sample in range(len(inputs)) for window in windows
         ]
@@ -55,4 +56,5 @@ class WindowGrid:
 
     def share(self, place: Place) -> Tensor:
         """Return which part of the blend a window is, voxel by voxel."""
-        return self.weight / self.total[(..., *place[2:])]
+        everywhere = (slice(None), slice(None), *place[2:])
+        return self.weight / self.total[everywhere]

@@ -13,7 +13,6 @@ from typing import Any
 
 from ignite.handlers import ProgressBar
 from monai.bundle import ConfigWorkflow
-from monai.handlers import from_engine
 
 import vafa_monai
 from vafa_monai.data import check_cases
@@ -123,8 +122,6 @@ class BundleRun:
 
 
 def _loss(output: Any) -> dict[str, float]:
-    """Return the loss of an iteration, if it has one."""
+    """Return the loss of an iteration, if it has one; a batch is a list of cases, or whole with deep supervision."""
     first = output[0] if isinstance(output, list) else output
-    return (
-        {"loss": float(from_engine("loss", first=True)(output))} if isinstance(first, dict) and "loss" in first else {}
-    )
+    return {"loss": float(first["loss"])} if isinstance(first, dict) and "loss" in first else {}
