@@ -2,10 +2,10 @@
 
     python tests/benchmarks/sliding_window.py [--window 96] [--time_window 64] [--overlap 0.5] [--repeats 3]
 
-Memory: the peak of a forward and a backward pass, above what the process had before; each volume in a process of its own
-(resident memory, or what CUDA allocated). What is left without the volumes themselves (image, its gradient, the sum of
-the weights, and the logits, whose own values are their gradient) is to be the same for every volume. MONAI's function
-under autograd stands beside it, on volumes that fit.
+Memory: the peak of a forward and a backward pass, above what the process had before; each volume in a process of its
+own (resident memory, or what CUDA allocated). What is left without the volumes themselves (image, its gradient, the sum
+of the weights, and the logits, whose own values are their gradient) is to be the same for every volume. MONAI's
+function under autograd stands beside it, on volumes that fit.
 
 Time: a whole step of PGD, loss included, against two forward passes and one backward pass to the input of every window,
 timed in turn in one process; the table has medians of the ratios.
@@ -63,18 +63,24 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def one_gradient(pipeline, network, window, edge, overlap):
+    """Run a forward and a backward pass; return the volume and the inferer."""
+    volume = random_volume(edge, edge, edge).requires_grad_()
+    inferer = SlidingWindowInferer((window,) * 3, overlap=overlap)
+    build = SlidingWindowNetwork.from_inferer if pipeline == "ours" else InferredNetwork
+    logits = build(network, inferer)(volume)
+    torch.autograd.grad(logits, volume, logits.detach())
+    return volume, inferer
+
+
 def measure_memory(pipeline, window, edge, overlap):
     """Return the number of windows, the peak above the start, and what the volumes take, in MB."""
-    network, inferer = prepared(small_network), SlidingWindowInferer((window,) * 3, overlap=overlap)
-    build = SlidingWindowNetwork.from_inferer if pipeline == "ours" else InferredNetwork
-    whole = build(network, inferer)
-    network(random_volume(8, 8, 8))  # libraries load
+    network = prepared(small_network)
+    one_gradient(pipeline, network, 8, 12, overlap)  # libraries load
     before = peak()
-    volume = random_volume(edge, edge, edge).requires_grad_()
-    logits = whole(volume)
-    torch.autograd.grad(logits, volume, logits.detach())
+    volume, inferer = one_gradient(pipeline, network, window, edge, overlap)
     volumes = (3 + CLASSES) * volume.numel() * volume.element_size() / 2**20
-    return {"windows": len(WindowGrid.of(volume, inferer).places), "peak": peak() - before, "volumes": volumes}
+    return {"peak": peak() - before, "windows": len(WindowGrid.of(volume, inferer).places), "volumes": volumes}
 
 
 def in_a_process(**settings):
@@ -138,9 +144,7 @@ def report_time(options):
                 floors.append(base)
                 ratios[name].append(ratio)
     each = statistics.median(floors) / len(windows)
-    print(
-        f"\nUNet, {len(windows)} windows of {window}^3; two forward passes and one backward pass: {each:.3f} s a window\n"
-    )
+    print(f"\nUNet, {len(windows)} windows of {window}^3; 2 forward and 1 backward pass: {each:.3f} s a window\n")
     print("| step of PGD | / (2 forward + 1 backward) of all windows, median (min - max) |\n|---|---|")
     for name, values in ratios.items():
         print(f"| {name} | {statistics.median(values):.2f} ({min(values):.2f} - {max(values):.2f}) |")

@@ -13,6 +13,7 @@ import pytest
 
 import vafa_monai
 from vafa_monai.workflows import BundleRun, shipped_bundle
+from vafa_monai.workflows.bundle_run import _loss
 
 BUNDLE = "mni152_unetr_segmentation"
 
@@ -160,3 +161,8 @@ def test_shipped_bundle_is_found_and_can_be_parsed():
 def test_unknown_bundle_is_refused_with_those_that_are_there():
     with pytest.raises(ValueError, match=rf"bundle must be one of \[.*'{BUNDLE}'.*\], got 'absent'"):
         shipped_bundle("absent")
+
+
+@pytest.mark.parametrize("output", [[{"loss": 0.5}, {"loss": 0.5}], {"loss": 0.5, "pred": []}], ids=["cases", "batch"])
+def test_progress_shows_the_loss_of_cases_and_of_a_whole_batch(output):
+    assert _loss(output) == {"loss": 0.5}
