@@ -103,7 +103,7 @@ def test_second_call_continues_instead_of_starting_over(demo):
         ),
         (
             ["evaluate", "--bundle", "out/mni152_unetr_segmentation", "--attack", "pgx"],
-            "error: overlay must be one of ['bim', 'fgsm'",
+            "error: overlay must be one of ['apgd', 'bim'",
         ),
         (["train", "--bundle", "out/mni152_unetr_segmentation"], "error: Data list file"),
     ],
