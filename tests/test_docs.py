@@ -34,15 +34,18 @@ def environment(folder):
 
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{name}.md" for name in PAGES)])
 def test_python_blocks_run(page, tmp_path):
+    texts = []
     for language, file, text in blocks(page):
         if file:
             (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / file).write_text(text)
         elif language == "python":
-            finished = subprocess.run(
-                [sys.executable, "-c", text], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True
-            )
-            assert finished.returncode == 0, f"{text}\n{finished.stderr[-2000:]}"
+            texts.append(text)
+    each = "".join(f"exec(compile({text!r}, 'block {number}', 'exec'), {{}})\n" for number, text in enumerate(texts))
+    finished = subprocess.run(
+        [sys.executable, "-c", each], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
 
 
 @pytest.mark.parametrize(

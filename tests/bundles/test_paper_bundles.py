@@ -21,10 +21,10 @@ SHORT = {"epochs": 1, "windows_per_epoch": 2, "windows_per_volume": 1, "batch_si
 SHORT |= {"num_workers": 0, "resume_interval": 1, "attack_steps": 1}
 COARSE = {"synapse": "[12,12,12]", "acdc": "[6,6,8]"}  # mm
 BUNDLES = [
-    "synapse_unetr_segmentation",
     "acdc_unetrpp_segmentation",
-    pytest.param("synapse_unetrpp_segmentation", marks=pytest.mark.slow),
     pytest.param("acdc_unetr_segmentation", marks=pytest.mark.slow),
+    pytest.param("synapse_unetr_segmentation", marks=pytest.mark.slow),
+    pytest.param("synapse_unetrpp_segmentation", marks=pytest.mark.slow),
 ]
 
 

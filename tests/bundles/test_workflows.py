@@ -13,11 +13,14 @@ import pytest
 import torch
 
 from vafa_monai.reports import load_results
+from vafa_monai.workflows.demo import ATTACKS as ATTACKS_OF_THE_DEMO
+from vafa_monai.workflows.demo import CONTROLS as CONTROLS_OF_THE_DEMO
 
 pytestmark = pytest.mark.bundle
 
 CONFIGS = Path(__file__).parents[2] / "bundles" / "mni152_unetr_segmentation" / "configs"
-ATTACKS = sorted(path.stem for path in (CONFIGS / "attacks").glob("*.json"))
+EVERY_ATTACK = sorted(path.stem for path in (CONFIGS / "attacks").glob("*.json"))
+ATTACKS = [*ATTACKS_OF_THE_DEMO, *CONTROLS_OF_THE_DEMO]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
 
@@ -82,6 +85,17 @@ def evaluated(trained, small, start_chain, tmp_path_factory):
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(evaluate, enumerate(jobs)))
     return {(result.model, result.attack): result for result in load_results(trained / "eval" / "results")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", sorted(set(EVERY_ATTACK) - set(ATTACKS)))
+def test_evaluation_under_an_attack_beyond_the_demo_writes_its_result(trained, small, run_chain, attack):
+    overrides = small | {"attack_steps": 2, "ckpt_path": str(trained / "models" / "model.pt"), "model_name": "beyond"}
+    code, output = run_chain(["train", "evaluate", f"attacks/{attack}"], overrides, trained)
+    assert code == 0, output[-2000:]
+    found = json.loads((trained / "eval" / "results" / "beyond" / f"{attack}.json").read_text())
+    assert found["attack"]["name"] == attack
+    assert found["summary"]["linf_grey"] > 0
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

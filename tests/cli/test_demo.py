@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from vafa_monai.cli import main
+
 pytestmark = pytest.mark.bundle
 pytest.importorskip("nilearn")
 
@@ -109,9 +111,10 @@ def test_second_call_continues_instead_of_starting_over(demo):
     ],
     ids=["settings", "bundle", "results", "attack", "overlay", "data"],
 )
-def test_bad_input_ends_with_one_sentence(demo, arguments, sentence):
+def test_bad_input_ends_with_one_sentence(demo, arguments, sentence, monkeypatch):
     folder, _ = demo
-    finished = run(*arguments, cwd=folder.parent)
-    assert finished.returncode == 1
-    assert finished.stderr.strip().splitlines()[-1].startswith(sentence)
-    assert "Traceback" not in finished.stderr
+    monkeypatch.chdir(folder.parent)
+    monkeypatch.setattr(sys, "argv", ["vafa-monai", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert str(ended.value.code).startswith(sentence)
