@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from functools import partial
 from typing import Any
+
+from torch import Tensor, nn
 
 __all__ = ["describe", "require_at_least", "require_block_size", "require_count", "require_range"]
 
@@ -42,29 +45,46 @@ def require_block_size(value: Sequence[int], name: str = "block_size") -> tuple[
 
 
 def describe(attack: Callable) -> dict[str, Any]:
-    """Return what an attack is as JSON: its import path and its settings, a loss by its class name.
+    """Return what an attack is as JSON: its import path and its settings, and so for the losses and attacks in them.
 
     Example:
         >>> from vafa_monai.attacks import GaussianNoise
         >>> describe(GaussianNoise(std=0.5))
         {'_target_': 'vafa_monai.attacks.GaussianNoise', 'value_range': [0.0, 1.0], 'std': 0.5, 'seed': 0}
     """
-    kind = type(attack)
-    package = (
-        kind.__module__.rpartition(".")[0] if kind.__module__.startswith("vafa_monai.attacks.") else kind.__module__
-    )
-    settings = (
-        {item.name: _as_json(getattr(attack, item.name)) for item in fields(attack)} if is_dataclass(attack) else {}
-    )
-    return {"_target_": f"{package}.{kind.__qualname__}", **settings}
+    return {"_target_": _path(type(attack)), **_settings(attack)}
+
+
+def _path(kind: Any) -> str:
+    """Return the import path of a class or function; the public one of what is ours."""
+    module, name = kind.__module__, getattr(kind, "__qualname__", type(kind).__qualname__)
+    parts = module.split(".")
+    return f"{'.'.join(parts[:2]) if parts[0] == 'vafa_monai' else module}.{name}"
+
+
+def _settings(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass; the public attributes and the tensors and parts of a module."""
+    if is_dataclass(value):
+        return {item.name: _as_json(getattr(value, item.name)) for item in fields(value)}
+    plain = {name: item for name, item in vars(value).items() if not name.startswith("_") and name != "training"}
+    held = {**dict(value.named_buffers(recurse=False)), **dict(value.named_children())}
+    return {name: _as_json(item) for name, item in sorted({**plain, **held}.items())}
 
 
 def _as_json(value: Any) -> Any:
-    """Return a number, text, list or the description of an attack; the class name of anything else."""
-    if is_dataclass(value) and callable(value):
-        return describe(value)
+    """Return a number, text, list or mapping; the description of an attack or loss; the path of a function."""
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, str):
         return str(value)
-    return [_as_json(item) for item in value] if isinstance(value, (tuple, list)) else type(value).__name__
+    if isinstance(value, Tensor):
+        return value.tolist()
+    if isinstance(value, (tuple, list)):
+        return [_as_json(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _as_json(item) for key, item in value.items()}
+    if isinstance(value, partial):
+        return {"_target_": _path(value.func), **_as_json(value.keywords)}
+    if isinstance(value, nn.Module) or (is_dataclass(value) and not isinstance(value, type)):
+        return describe(value)
+    return _path(value) if callable(value) and hasattr(value, "__module__") else type(value).__name__

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from vafa_monai.attacks import describe
 from vafa_monai.data import sha256, whole_file, write_json
-from vafa_monai.handlers.batch import AdversarialKeys
 from vafa_monai.handlers.metric import HausdorffDistance95, NormalizedSurfaceDice, OrganPresence, PerceptualSimilarity
 from vafa_monai.handlers.provenance import case_name, versions
+from vafa_monai.handlers.snapshot import middle_slice
 from vafa_monai.metrics import QUALITY_NAMES
 
 __all__ = ["RESULT_SCHEMA", "RobustnessReport"]
@@ -110,7 +110,7 @@ class RobustnessReport:
         """Remember the names of the cases and the middle slice of the first."""
         for case, output in zip(engine.state.batch, engine.state.output, strict=True):
             if not self._names:
-                self._slice = _middle_slice(case, output)
+                self._slice = middle_slice(case, output)
             name = case_name(case[CommonKeys.IMAGE])
             if name in self._names:
                 raise ValueError(f"cases must have file names that differ, got {name!r} twice.")
@@ -171,20 +171,3 @@ def _number(value: Tensor) -> float | None:
     """Return a finite number, which JSON can hold, or nothing."""
     number = float(value)
     return round(number, 6) if math.isfinite(number) else None
-
-
-def _middle_slice(case: dict[str, Any], output: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Return the middle axial slice of the image, clean and attacked, and of label and prediction in its grid."""
-    adv = case[CommonKeys.IMAGE]
-    middle = adv.shape[-1] // 2
-    volumes = {"clean": case.get(AdversarialKeys.CLEAN_IMAGE.value, adv), "adv": adv}
-    images = {name: np.asarray(volume[0, ..., middle].cpu(), dtype=np.float32) for name, volume in volumes.items()}
-    in_grid = AdversarialKeys.GRID_PRED.value in output  # the metrics are taken elsewhere, in the grid of the file
-    pred = output[AdversarialKeys.GRID_PRED.value] if in_grid else output[CommonKeys.PRED]
-    masks = {"label": case[CommonKeys.LABEL] if in_grid else output[CommonKeys.LABEL], "pred": pred}
-    return images | {name: _class_indices(mask[..., middle]) for name, mask in masks.items()}
-
-
-def _class_indices(mask: Tensor) -> np.ndarray:
-    """Return the classes of ``(C, H, W)``, one-hot or indices already."""
-    return np.asarray((mask.argmax(0) if len(mask) > 1 else mask[0]).cpu(), dtype=np.uint8)

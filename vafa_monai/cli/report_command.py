@@ -1,0 +1,83 @@
+"""Commands that end in a report: demo, report, reproduce."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vafa_monai.cli.say import say
+from vafa_monai.reports import build_report
+from vafa_monai.workflows import Demo, DemoSettings, Reproduction, ReproductionSettings
+
+__all__ = ["demo", "report", "reproduce"]
+
+
+def demo(output: str = "vafa_demo", seed: int = 0, quick: bool = False) -> None:
+    """Attack and harden a small brain segmentation, and write a report; about eight minutes on two cores.
+
+    Called again it continues where it stopped.
+
+    Args:
+        output: folder for the data, the bundle with its models and the report.
+        seed: seed of training and attacks.
+        quick: a smoke run with two cases and a model that has hardly trained.
+    """
+    files = Demo(output, DemoSettings(seed=seed, quick=quick), say=say).run()
+    say("")
+    for name, path in files.items():
+        say(f"{name}: {path}")
+
+
+def report(
+    results: str, output: str | None = None, title: str = "Adversarial robustness", trained_on: str | None = None
+) -> None:
+    """Write the report of a folder of results.
+
+    Args:
+        results: folder with ``<model>/<attack>.json``, as ``evaluate`` writes it (``eval/results`` of a bundle).
+        output: folder of the report; by default the one above ``results``.
+        title: its title.
+        trained_on: name of the attack that the other models were hardened against, to be judged by it.
+    """
+    folder = Path(results).parent if output is None else Path(output)
+    files = build_report(results, folder, title=title, trained_on=trained_on)
+    for name, path in files.items():
+        say(f"{name}: {path}")
+
+
+def reproduce(
+    table: str,
+    bundle: str,
+    dataset_dir: str,
+    output: str | None = None,
+    quick: bool = False,
+    seed: int = 0,
+    whole_volume: bool = False,
+    bundle_name: str | None = None,
+    **overrides: Any,
+) -> None:
+    """Measure a table or the figure of the paper again, with the paper's values beside; a second call continues.
+
+    Args:
+        table: ``table1`` to ``table6``, or ``figure2``.
+        bundle: folder of the bundle, with ``models/model.pt``.
+        dataset_dir: folder of the prepared dataset.
+        output: folder of the table; by default ``eval/reproduce/<table>`` in the bundle.
+        quick: a smoke run: one case, two steps, models that have hardly trained.
+        seed: seed of trainings and attacks.
+        whole_volume: attack the whole volume instead of tile by tile, as published.
+        bundle_name: dataset and network, such as ``synapse_unetr``; by default the name of the folder tells.
+        **overrides: config ids and values, for every run.
+    """
+    settings = ReproductionSettings(
+        table=table,
+        bundle=bundle,
+        dataset_dir=dataset_dir,
+        output=output,
+        quick=quick,
+        seed=seed,
+        whole_volume=whole_volume,
+        bundle_name=bundle_name,
+        overrides=overrides,
+    )
+    Reproduction(settings, say=say).run()
