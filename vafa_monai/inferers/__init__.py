@@ -1,7 +1,8 @@
 """Inferers, and the network that an inferer and a network make together."""
 
 from vafa_monai.inferers.inferred_network import InferredNetwork
+from vafa_monai.inferers.pass_counter import PassCounter
 from vafa_monai.inferers.sliding_window_network import SlidingWindowNetwork
 from vafa_monai.inferers.two_pass import TwoPassInferer
 
-__all__ = ["InferredNetwork", "SlidingWindowNetwork", "TwoPassInferer"]
+__all__ = ["InferredNetwork", "PassCounter", "SlidingWindowNetwork", "TwoPassInferer"]

@@ -1,0 +1,58 @@
+"""How often a network is run forward and backward: the cost of an attack, whatever the machine."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor, nn
+
+__all__ = ["PassCounter"]
+
+
+class PassCounter:
+    """Count, while entered, the forward and backward passes of ``network`` in windows, the samples of its batches.
+
+    The seconds of an attack depend on the machine, these numbers do not. A backward pass counts once a forward pass
+    that it goes through, when the gradient reaches the output of the network.
+
+    Args:
+        network: the network itself, not the sliding window around it.
+
+    Example:
+        >>> import torch
+        >>> network, volume = nn.Conv3d(1, 2, 1), torch.zeros(3, 1, 2, 2, 2, requires_grad=True)
+        >>> with PassCounter(network) as passes:
+        ...     _ = torch.autograd.grad(network(volume).sum(), volume)
+        >>> passes.forward, passes.backward
+        (3, 3)
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self.forward = 0
+        self.backward = 0
+        self._hook: Any = None
+
+    def __enter__(self) -> PassCounter:
+        """Begin to count."""
+        self._hook = self.network.register_forward_hook(self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop counting; the numbers stay."""
+        self._hook.remove()
+
+    def _note(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        """Count a forward pass, and its backward pass when it comes."""
+        windows = len(inputs[0]) if inputs else 1
+        self.forward += windows
+        logits = output if isinstance(output, Tensor) else output[0]
+        if logits.requires_grad:
+            logits.register_hook(lambda gradient: self._note_backward(windows))
+
+    def _note_backward(self, windows: int) -> None:
+        """Count a backward pass."""
+        self.backward += windows
