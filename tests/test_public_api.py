@@ -12,7 +12,8 @@ from vafa_monai import losses
 
 NAMES = {
     "vafa_monai.attacks": """
-        APGD Ascent Attack BIM CosPGD FGSM FrequencyPGD GaussianNoise GradientAttack Identity Iterate LossAttack Norm
+        APGD Ascent Attack AttackEnsemble BIM CosPGD EnsembleAscent FGSM FrequencyPGD GaussianNoise GradientAttack Identity
+        Iterate LossAttack Norm
         OutputNorm PGD RandomQuantization Rounding SegPGD SquareAttack TiledAttack TransferPGD UniformQuantization VAFA
         ascend climb describe
     """,
@@ -25,7 +26,7 @@ NAMES = {
         MaskedCrossEntropyLoss SegPGDLoss block_ssim block_statistics cospgd_weight dice_ce frequency_consistency
         generalized_dice jensen_shannon margin masked_cross_entropy segpgd_weight ssim_to_blocks
     """,
-    "vafa_monai.inferers": "InferredNetwork SlidingWindowNetwork TwoPassInferer",
+    "vafa_monai.inferers": "InferredNetwork PassCounter SlidingWindowNetwork TwoPassInferer",
     "vafa_monai.transforms": """
         AdversarialPerturbation AdversarialPerturbationd BlockDCT BlockDCTd FrequencyPerturbation FrequencyPerturbationd
         RandFrequencyPerturbation RandFrequencyPerturbationd

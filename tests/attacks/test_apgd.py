@@ -211,3 +211,45 @@ def test_masked_loss_is_not_lost_where_it_wins(cases, trained_network):
 def test_impossible_settings_are_refused(setting, error, match):
     with pytest.raises(error, match=match):
         APGD(**setting)
+
+
+# A schedule of radii
+
+PUBLISHED = [[2, 0.3], [1.5, 0.3], [1, 0.4]]
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_schedule_walks_through_larger_balls_and_ends_in_its_own(norm, volume, label, tiny_network):
+    inputs, far = 0.3 + 0.4 * volume, []
+
+    def network(adv: Tensor) -> Tensor:
+        change = adv.detach() - inputs
+        far.append((change.abs().max() if norm == "linf" else change.square().mean((1, 2, 3, 4)).max().sqrt()).item())
+        return tiny_network(adv)
+
+    APGD(eps=0.05, norm=norm, steps=10, schedule=PUBLISHED)(inputs, label, network)
+    limits = [0.1] * 4 + [0.075] * 4 + [0.05] * 5  # every stage evaluates the image after its last step, too
+    assert [distance <= limit + 1e-6 for distance, limit in zip(far, limits, strict=True)] == [True] * 13
+    assert max(far[:4]) > 0.09
+    assert max(far[4:8]) > 0.07
+
+
+def test_a_schedule_of_one_stage_is_the_plain_attack(volume, label, tiny_network):
+    plain, staged = (APGD(steps=6, **kind)(volume, label, tiny_network) for kind in ({}, {"schedule": [[1, 1]]}))
+    assert torch.equal(plain, staged)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_a_schedule_of_fewer_steps_than_stages_stays_in_its_ball(steps, volume, label, tiny_network):
+    adv = APGD(eps=0.05, steps=steps, schedule=PUBLISHED, random_start=True)(volume, label, tiny_network)
+    assert (adv - volume).abs().max() <= 0.05 + 1e-6
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [[], [[2, 1]], [[1, 0.5], [2, 0.5]], [[2, 0.5], [1, 0.4]], [[2, 0], [1, 1]], [[1]], [[0.5, 0.5], [1, 0.5]]],
+    ids=["empty", "ends at 2", "rises", "shares of 0.9", "no share", "no pair", "below 1"],
+)
+def test_schedules_that_do_not_end_in_the_ball_are_refused(schedule):
+    with pytest.raises(ValueError, match="schedule must be factors that fall to 1 and shares that add up to 1, got"):
+        APGD(schedule=schedule)

@@ -68,7 +68,7 @@ def test_gradients_are_allowed_inside_and_as_before_after(tiny_network):
 
 def test_batch_is_attacked_through_network_and_inferer(batch, tiny_network):
     inferer = SlidingWindowInferer((4, 3, 5), overlap=0.5)
-    clean, adv = attack_batch(engine_of(tiny_network, batch, inferer=inferer), FGSM())
+    clean, adv, _ = attack_batch(engine_of(tiny_network, batch, inferer=inferer), FGSM())
     assert torch.equal(clean, batch["image"])
     expected = FGSM()(batch["image"], batch["label"], InferredNetwork(tiny_network, inferer))
     assert torch.equal(adv, expected)
@@ -116,7 +116,7 @@ def test_other_inferers_are_attacked_as_they_are(batch, tiny_network, inferer):
 
 def test_cheap_attack_takes_the_gradient_of_a_few_windows(batch, tiny_network):
     inferer = SlidingWindowInferer((4, 3, 5), overlap=0.5)
-    adv = attack_batch(engine_of(tiny_network, batch, inferer=inferer), FGSM(), windows_per_gradient=2)[1]
+    adv = attack_batch(engine_of(tiny_network, batch, inferer=inferer), FGSM(), windows_per_gradient=2).adv
     moved = (adv - batch["image"]).as_tensor().count_nonzero((1, 2, 3, 4))
     assert (moved > 0).all()
     assert (moved <= 2 * 4 * 3 * 5).all()
@@ -126,7 +126,7 @@ def test_attack_stays_on_its_rank(batch, tiny_network):
     """The wrapper of distributed training, whose forward waits for the other ranks, is not called."""
     wrapper = nn.Module()
     wrapper.module = tiny_network
-    adv = attack_batch(engine_of(wrapper, batch), FGSM())[1]
+    adv = attack_batch(engine_of(wrapper, batch), FGSM()).adv
     assert torch.equal(adv, FGSM()(batch["image"], batch["label"], tiny_network))
 
 
@@ -134,7 +134,7 @@ def test_attack_stays_on_its_rank(batch, tiny_network):
 def test_network_on_the_cpu_is_attacked_in_full_precision_as_the_engines_run_it(batch, tiny_network, amp):
     dtypes = []
     tiny_network.register_forward_hook(lambda module, inputs, logits: dtypes.append(logits.dtype))
-    adv = attack_batch(engine_of(tiny_network, batch, amp=amp, amp_kwargs={"dtype": torch.bfloat16}), FGSM())[1]
+    adv = attack_batch(engine_of(tiny_network, batch, amp=amp, amp_kwargs={"dtype": torch.bfloat16}), FGSM()).adv
     assert set(dtypes) == {torch.float32}  # their autocast is that of CUDA
     assert adv.dtype == torch.float32
 

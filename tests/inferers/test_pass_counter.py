@@ -30,6 +30,22 @@ def test_a_sliding_window_runs_every_window_twice_forward_and_once_backward(volu
     assert (passes.forward, passes.backward) == (2 * windows, windows)
 
 
+@pytest.mark.parametrize(
+    ("settings", "weights", "forward"),
+    [({}, False, 1), ({}, True, 2), ({"sw_batch_size": 11}, False, 2), ({"windows_per_gradient": 6}, False, 2)],
+    ids=["frozen", "weights want a gradient", "two calls", "drawn windows"],
+)
+def test_windows_of_one_call_with_frozen_weights_are_not_run_again(settings, weights, forward, volume, tiny_network):
+    settings = {"roi_size": (6, 6, 6), "sw_batch_size": 12, "overlap": 0.5, **settings}
+    whole = SlidingWindowNetwork(tiny_network.requires_grad_(weights), **settings)
+    inputs = volume.requires_grad_()
+    with PassCounter(tiny_network) as passes:
+        (gradient,) = torch.autograd.grad(whole(inputs).square().sum(), inputs)
+    assert passes.forward == forward * 12
+    expected = torch.autograd.grad(whole.inferer(inputs, tiny_network).square().sum(), inputs)[0]
+    torch.testing.assert_close(gradient, expected)
+
+
 def test_nothing_is_counted_afterwards(volume, tiny_network):
     with PassCounter(tiny_network) as passes:
         pass

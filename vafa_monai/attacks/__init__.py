@@ -5,6 +5,7 @@ from vafa_monai.attacks.ascent import Ascent, Iterate, ascend, climb
 from vafa_monai.attacks.attack import Attack, GradientAttack, LossAttack
 from vafa_monai.attacks.bim import BIM
 from vafa_monai.attacks.cos_pgd import CosPGD
+from vafa_monai.attacks.ensemble import AttackEnsemble, EnsembleAscent
 from vafa_monai.attacks.fgsm import FGSM
 from vafa_monai.attacks.frequency_pgd import FrequencyPGD
 from vafa_monai.attacks.gaussian_noise import GaussianNoise
@@ -30,7 +31,9 @@ __all__ = [
     "VAFA",
     "Ascent",
     "Attack",
+    "AttackEnsemble",
     "CosPGD",
+    "EnsembleAscent",
     "FrequencyPGD",
     "GaussianNoise",
     "GradientAttack",

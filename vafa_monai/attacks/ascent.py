@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from monai.utils import StrEnum
@@ -47,6 +47,10 @@ class Ascent:
     adv: Tensor
     variable: Tensor | None = None
     objective: Tensor | None = None
+
+    def details(self) -> list[dict[str, Any]]:
+        """Return what more there is to say of each sample, as JSON; nothing of a single attack."""
+        return [{} for _ in self.adv]
 
 
 def ascend(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import Any
@@ -44,7 +44,7 @@ def require_block_size(value: Sequence[int], name: str = "block_size") -> tuple[
     return edges
 
 
-def describe(attack: Callable) -> dict[str, Any]:
+def describe(attack: Any) -> dict[str, Any]:
     """Return what an attack is as JSON: its import path and its settings, and so for the losses and attacks in them.
 
     Example:

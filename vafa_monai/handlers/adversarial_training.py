@@ -41,5 +41,5 @@ class AdversarialTrainingHandler:
 
     def __call__(self, engine: Any) -> None:
         """Double the batch."""
-        _, adv = attack_batch(engine, self.attack)
-        engine.state.batch = append_to_batch(engine.state.batch, self.image_key, adv)
+        found = attack_batch(engine, self.attack)
+        engine.state.batch = append_to_batch(engine.state.batch, self.image_key, found.adv)

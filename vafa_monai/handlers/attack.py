@@ -19,7 +19,8 @@ class AttackHandler:
     """Replace the images of every batch by their attacked version before MONAI's ``SupervisedEvaluator`` sees them.
 
     The attack meets the evaluator's own pipeline, its inferer and network, in eval mode. The clean images stay in the
-    batch and in the output under ``"clean_image"``, for image-quality metrics. All else is stock.
+    batch and in the output under ``"clean_image"``, for image-quality metrics. What an attack tells of its samples, as
+    :class:`vafa_monai.attacks.AttackEnsemble` does, is in ``engine.state.attack_details``. All else is stock.
 
     Args:
         attack: attack of :mod:`vafa_monai.attacks`; :class:`vafa_monai.attacks.Identity` is a clean evaluation.
@@ -45,8 +46,10 @@ class AttackHandler:
 
     def __call__(self, engine: Any) -> None:
         """Attack the batch."""
-        clean, adv = attack_batch(engine, self.attack, self.windows_per_gradient)
-        engine.state.batch = {**engine.state.batch, self.image_key: adv, AdversarialKeys.CLEAN_IMAGE.value: clean}
+        found = attack_batch(engine, self.attack, self.windows_per_gradient)
+        images = {self.image_key: found.adv, AdversarialKeys.CLEAN_IMAGE.value: found.clean}
+        engine.state.batch = {**engine.state.batch, **images}
+        engine.state.attack_details = found.details
 
     @staticmethod
     def keep_clean(engine: Any) -> None:

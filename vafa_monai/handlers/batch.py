@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from monai.data import decollate_batch, list_data_collate
 from monai.utils import StrEnum, convert_to_dst_type
 from torch import Tensor, nn
 
+from vafa_monai.attacks import Attack
 from vafa_monai.inferers import InferredNetwork, SlidingWindowNetwork
 
-__all__ = ["AdversarialKeys", "append_to_batch", "attack_batch", "evaluating"]
+__all__ = ["AdversarialKeys", "AttackedBatch", "append_to_batch", "attack_batch", "evaluating"]
 
 
 class AdversarialKeys(StrEnum):
@@ -25,6 +26,14 @@ class AdversarialKeys(StrEnum):
     CLEAN_IMAGE = "clean_image"
     GRID_PRED = "grid_pred"
     NATIVE_LABEL = "native_label"
+
+
+class AttackedBatch(NamedTuple):
+    """Clean and attacked volumes ``(B, C, H, W, D)``, and one dictionary a sample of what the attack tells of it."""
+
+    clean: Tensor
+    adv: Tensor
+    details: list[dict[str, Any]]
 
 
 @contextmanager
@@ -40,16 +49,15 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def attack_batch(
-    engine: Any, attack: Callable[..., Tensor], windows_per_gradient: int | None = None
-) -> tuple[Tensor, Tensor]:
+def attack_batch(engine: Any, attack: Callable[..., Tensor], windows_per_gradient: int | None = None) -> AttackedBatch:
     """Attack the batch of ``engine`` through its own inferer and network in eval mode.
 
     Through a sliding window the attack meets the blended logits of the whole volume, at the memory of one batch of
     windows, or a few windows drawn at random for each gradient; see :class:`vafa_monai.inferers.SlidingWindowNetwork`.
 
     Returns:
-        The inputs ``(B, C, H, W, D)`` as the engine prepares them, and their attacked version.
+        The inputs ``(B, C, H, W, D)`` as the engine prepares them, their attacked version, and what the attack tells of
+        each sample.
 
     Raises:
         TypeError: if the batch is no dictionary.
@@ -65,7 +73,10 @@ def attack_batch(
         torch.autocast("cuda", **engine.amp_kwargs) if engine.amp and torch.cuda.is_available() else nullcontext()
     )
     with evaluating(whole), precision:
-        return inputs, convert_to_dst_type(attack(inputs, targets, whole), dst=inputs)[0]
+        found = attack.run(inputs, targets, whole) if isinstance(attack, Attack) else None
+        adv = attack(inputs, targets, whole) if found is None else found.adv
+        details = [{} for _ in inputs] if found is None else found.details()
+        return AttackedBatch(inputs, convert_to_dst_type(adv, dst=inputs)[0], details)
 
 
 def _pipeline(network: nn.Module, inferer: Any, windows_per_gradient: int | None) -> nn.Module:

@@ -30,7 +30,8 @@ class SlidingWindowNetwork(nn.Module):
     The blend ``sum_i w_i f(x_i) / sum_i w_i`` is linear in the logits of the windows. So the forward pass needs no
     graph, and the backward pass runs the windows again, ``sw_batch_size`` at a time, each with its share of the
     gradient: beyond the image and the logits of the volume, memory does not grow with its size. An attack meets the
-    deployed pipeline, at two forward passes and one backward pass a window. Random numbers (dropout in train mode) and
+    deployed pipeline, at two forward passes and one backward pass a window; where ``sw_batch_size`` windows are all
+    there are, nothing is run again. Random numbers (dropout in train mode) and
     autocast are the same in both passes. The gradient goes to the volume and never to the weights: this is for attacks,
     not for training.
 
@@ -131,12 +132,18 @@ class SlidingWindowNetwork(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map volumes ``(B, C, H, W, D)`` to logits ``(B, classes, H, W, D)``."""
-        if not (torch.is_grad_enabled() and inputs.requires_grad):
+        if not (torch.is_grad_enabled() and inputs.requires_grad) or self._runs_once(inputs):
             logits: Any = self.inferer(inputs, self.predict)
             return logits
         if not isinstance(inputs, MetaTensor):
             return _Blend.apply(inputs, self)
         return convert_to_dst_type(_Blend.apply(inputs.as_tensor(), self), dst=inputs)[0]
+
+    def _runs_once(self, inputs: Tensor) -> bool:
+        """Tell whether autograd holds no more than one batch of windows anyway, and no graph of the weights."""
+        fits = WindowGrid.count(inputs, self.inferer) <= self.inferer.sw_batch_size
+        frozen = not any(weight.requires_grad for weight in self.network.parameters())
+        return fits and frozen and self.windows_per_gradient is None
 
     def predict(self, windows: Tensor) -> Tensor:
         """Return the logits of windows; refuse what cannot be blended."""

@@ -1,0 +1,196 @@
+"""The attack that a number is quoted by: several attacks of fixed settings, of which the worst counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from monai.metrics import compute_dice
+from torch import Tensor
+
+from vafa_monai.attacks.apgd import APGD
+from vafa_monai.attacks.ascent import Ascent
+from vafa_monai.attacks.attack import Attack, Network
+from vafa_monai.attacks.cos_pgd import CosPGD
+from vafa_monai.attacks.frequency_pgd import FrequencyPGD
+from vafa_monai.attacks.setting import require_at_least, require_block_size, require_count
+from vafa_monai.attacks.square_attack import SquareAttack
+from vafa_monai.attacks.vafa import VAFA
+from vafa_monai.losses import JensenShannonLoss, MaskedCrossEntropyLoss
+from vafa_monai.losses.voxel_loss import class_logits
+
+__all__ = ["AttackEnsemble", "EnsembleAscent", "class_dice"]
+
+VERSION = 1
+ANNEALING = ((2.0, 0.3), (1.5, 0.3), (1.0, 0.4))  # as published for APGD on segmentation (Croce et al., ECCV 2024)
+UNHARMED = "none"  # the clean volume, where no attack did any harm
+
+
+@dataclass(frozen=True)
+class EnsembleAscent(Ascent):
+    """What an ensemble found: the worst volume of every sample, and the DSC that every member left.
+
+    Args:
+        members: DSC of every class, ``(B, classes)``, by the name of the member; NaN for a class that a sample has not,
+            and everywhere if the sample was broken before the member's turn.
+        worst_member: the member whose volume is returned, sample by sample; ``"none"`` is the clean volume.
+    """
+
+    members: Mapping[str, Tensor] = field(default_factory=dict)
+    worst_member: tuple[str, ...] = ()
+
+    def details(self) -> list[dict[str, Any]]:
+        """Return for every sample, as JSON: the DSC of each member, its worst member, the worst DSC of each class."""
+        return [
+            {
+                "members": {name: {"dice": _row(dice[sample])} for name, dice in self.members.items()},
+                "worst_member": worst,
+                "worst_dice": _row(torch.stack([_known(dice[sample]) for dice in self.members.values()]).amin(0)),
+            }
+            for sample, worst in enumerate(self.worst_member)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackEnsemble(Attack):
+    """Run seven attacks of fixed settings, and return for every case the volume of the lowest foreground DSC.
+
+    The members, in their order: ``apgd_masked_ce``, ``apgd_js`` and ``apgd_dice_ce`` (:class:`APGD` on the masked cross
+    entropy balanced over classes, the Jensen-Shannon divergence, and Dice plus cross entropy, each from a random start
+    and annealed from twice the radius), ``cos_pgd`` (best iterate), ``frequency_pgd``, ``vafa_audit``, and ``square``,
+    which needs no gradient. A case whose foreground DSC is ``broken_at`` or less is not attacked further.
+
+    Its name in reports is ``VolAA 1``: a version stands for its members and their settings, so that numbers of the same
+    name and budget compare. Fewer steps or queries than the standard are said in the name. Two budgets are searched,
+    voxels by ``eps`` and coefficients by ``q_max``; the DSC of each member is kept, so that they can be told apart.
+
+    Args:
+        eps: radius of the attacks on voxels, L-inf, as a fraction of the width of ``value_range``.
+        q_max: width of the box of coefficients, and largest quantization step, in grey levels.
+        block_size: block edges ``(h, w, d)`` of the attacks on coefficients, in voxels.
+        steps: number of steps of each attack that climbs; 100 is the standard.
+        queries: how often the attack without gradient asks the network; 1000 is the standard.
+        broken_at: foreground DSC at which a case is left alone, in [0, 1].
+        seed: seed of the random starts and of the black box.
+        version: 1, the only one.
+        value_range: lowest and highest intensity that the network's input can have.
+
+    Raises:
+        ValueError: if a setting is impossible, or the version unknown.
+
+    Example:
+        >>> AttackEnsemble().name, AttackEnsemble(steps=20, queries=50).name
+        ('VolAA 1', 'VolAA 1 (20 steps, 50 queries)')
+    """
+
+    STANDARD: ClassVar[Mapping[str, int]] = {"steps": 100, "queries": 1000}
+
+    eps: float = 4 / 255
+    q_max: float = 20
+    block_size: Sequence[int] = (32, 32, 32)
+    steps: int = 100
+    queries: int = 1000
+    broken_at: float = 0.02
+    seed: int = 0
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        """Refuse impossible settings."""
+        super().__post_init__()
+        object.__setattr__(self, "block_size", require_block_size(self.block_size))
+        for name, lowest in (("eps", 0), ("q_max", 1), ("broken_at", 0)):
+            require_at_least(name, getattr(self, name), lowest)
+        for name in ("steps", "queries"):
+            require_count(name, getattr(self, name))
+        if self.broken_at > 1:
+            raise ValueError(f"broken_at must be at most 1, got {self.broken_at!r}.")
+        if self.version != VERSION:
+            raise ValueError(f"version must be {VERSION}, got {self.version!r}.")
+
+    @property
+    def name(self) -> str:
+        """What the ensemble is called in reports, with what it falls short of the standard."""
+        changed = [
+            f"{getattr(self, name)} {name}" for name, value in self.STANDARD.items() if getattr(self, name) != value
+        ]
+        return f"VolAA {self.version}" + (f" ({', '.join(changed)})" if changed else "")
+
+    @property
+    def members(self) -> dict[str, Attack]:
+        """The attacks, in the order of their turns."""
+        common: dict[str, Any] = {"value_range": self.value_range}
+        voxels = {**common, "eps": self.eps, "steps": self.steps, "seed": self.seed, "random_start": True}
+        annealed = {**voxels, "schedule": ANNEALING}
+        blocks = {**common, "q_max": self.q_max, "block_size": self.block_size, "steps": self.steps}
+        return {
+            "apgd_masked_ce": APGD(loss_function=MaskedCrossEntropyLoss(balanced=True), **annealed),
+            "apgd_js": APGD(loss_function=JensenShannonLoss(), **annealed),
+            "apgd_dice_ce": APGD(**annealed),
+            "cos_pgd": CosPGD(iterate="best", **voxels),
+            "frequency_pgd": FrequencyPGD(**blocks),
+            "vafa_audit": VAFA.preset("audit", **blocks),
+            "square": SquareAttack(eps=self.eps, queries=self.queries, seed=self.seed, **common),
+        }
+
+    def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> EnsembleAscent:
+        adv, dice = self.clip(inputs).clone(), _measure(network, inputs, targets)
+        lowest, worst = _foreground(dice), [UNHARMED] * len(inputs)
+        members = {}
+        for name, attack in self.members.items():
+            alive = lowest > self.broken_at
+            members[name] = torch.full_like(dice, math.nan)
+            if not alive.any():
+                continue
+            volumes = attack(inputs[alive], targets[alive], network)
+            members[name][alive] = _measure(network, volumes, targets[alive])
+            for sample, volume in zip(alive.nonzero().flatten().tolist(), volumes, strict=True):
+                left = _foreground(members[name][sample : sample + 1])[0]
+                if left < lowest[sample] or (left == lowest[sample] and worst[sample] == UNHARMED):
+                    adv[sample], lowest[sample], worst[sample] = volume, left, name
+        return EnsembleAscent(adv, None, 1 - lowest, members, tuple(worst))
+
+
+def class_dice(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the DSC of every class, ``(B, classes)``, NaN for a class that the truth has not.
+
+    A sample whose truth is background alone has 1 for a class that is not predicted either, and 0 for an invented one.
+
+    Args:
+        logits: of shape ``(B, classes, H, W, D)``; one channel is the logit of class 1 against 0.
+        targets: class indices of shape ``(B, 1, H, W, D)``.
+
+    Example:
+        >>> logits, targets = torch.tensor([[2.0, 2.0], [0.0, 0.0]]), torch.tensor([0, 1])
+        >>> class_dice(logits.view(1, 2, 1, 1, 2), targets.view(1, 1, 1, 1, 2))
+        tensor([[0.6667, 0.0000]])
+    """
+    scores, labels = class_logits(logits, targets)
+    classes = torch.arange(scores.shape[1], device=logits.device).view(1, -1, 1, 1, 1)
+    pred, truth = scores.argmax(1, keepdim=True) == classes, labels[:, None] == classes
+    present = truth.flatten(2).any(2)
+    unknown = ~present & present[:, 1:].any(1, keepdim=True)
+    return compute_dice(pred, truth, ignore_empty=False).masked_fill(unknown, math.nan)
+
+
+def _measure(network: Network, volume: Tensor, targets: Tensor) -> Tensor:
+    """Return the DSC that ``network`` leaves of every class."""
+    with torch.no_grad():
+        return class_dice(network(volume), targets)
+
+
+def _foreground(dice: Tensor) -> Tensor:
+    """Return the mean DSC of the classes after the first, ``(B,)``."""
+    return dice[:, 1:].nanmean(1)
+
+
+def _known(dice: Tensor) -> Tensor:
+    """Return DSC with infinity for NaN, which no minimum takes."""
+    return dice.masked_fill(dice.isnan(), math.inf)
+
+
+def _row(dice: Tensor) -> list[float | None]:
+    """Return DSC as JSON."""
+    return [round(value, 6) if math.isfinite(value) else None for value in dice.tolist()]
