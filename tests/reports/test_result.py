@@ -5,7 +5,7 @@ import json
 import pytest
 
 from vafa_monai.reports import load_results
-from vafa_monai.reports.result import mean_known
+from vafa_monai.reports.case import mean_known
 
 
 def edit(path, **changes):
@@ -22,11 +22,56 @@ def test_values_arrive_as_written(write_result, results_dir):
     assert result.document == json.loads(path.read_text())
 
 
-def test_report_among_results_is_passed_over(write_result, results_dir):
+@pytest.mark.parametrize("version", [1, 2])
+def test_audits_and_reports_among_results_are_passed_over(write_result, write_audit, results_dir, version):
     write_result("standard", "pgd", 0.8)
+    write_audit("standard", "PASS")
     (results_dir / "report").mkdir()
-    (results_dir / "report" / "report.json").write_text('{"schema": "vafa_monai.report/1"}')
+    (results_dir / "report" / "report.json").write_text(json.dumps({"schema": f"vafa_monai.report/{version}"}))
     assert [result.attack for result in load_results(results_dir)] == ["pgd"]
+
+
+def test_old_result_has_neither_cost_nor_details(write_result, results_dir):
+    write_result("standard", "pgd", 0.8)
+    (result,) = load_results(results_dir)
+    assert (result.forward, result.backward) == (None, None)
+    assert (result.cases[0].attack_details, result.cases[0].volume_ml) == ({}, ())
+
+
+def test_cost_and_details_arrive_as_written(write_result, results_dir):
+    path = write_result("standard", "pgd", 0.8, cost={"forward": 30, "backward": 10})
+    case = json.loads(path.read_text())["cases"][0]
+    more = {"attack_details": {"worst_member": "a"}, "volume_ml": {"pred": [5, 1, 2], "truth": [4, 1, 3]}}
+    edit(path, cases=[case | more])
+    (result,) = load_results(results_dir)
+    assert (result.forward, result.backward) == (30, 10)
+    assert result.cases[0].attack_details == {"worst_member": "a"}
+    assert result.cases[0].volume_ml == ((5, 4), (1, 1), (2, 3))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"attack_details": [1]}, r"attack_details in case 'one' of .* must be an object, got \[1\]"),
+        ({"volume_ml": {"pred": [1, 2, 3]}}, "volume_ml in case 'one' of .* must have pred and truth, got"),
+        ({"volume_ml": {"pred": [1], "truth": [1]}}, r"volume_ml in case 'one' .* must have 3 values, got \[1\]"),
+    ],
+    ids=["details", "one volume", "too few"],
+)
+def test_odd_details_of_a_case_are_refused(write_result, results_dir, more, message):
+    path = write_result("standard", "pgd", 0.8)
+    edit(path, cases=[json.loads(path.read_text())["cases"][0] | more])
+    with pytest.raises(ValueError, match=message):
+        load_results(results_dir)
+
+
+@pytest.mark.parametrize("cost", [{"forward": "many"}, [3]], ids=["text", "list"])
+def test_odd_cost_is_refused(write_result, results_dir, cost):
+    write_result("standard", "pgd", 0.8, cost=cost)
+    with pytest.raises(
+        ValueError, match=r"cost of standard/pgd.json must be|forward in cost of standard/pgd.json must"
+    ):
+        load_results(results_dir)
 
 
 def test_mean_of_nothing_is_undefined():
@@ -124,5 +169,5 @@ def test_link_out_of_the_folder_is_refused(write_result, results_dir, tmp_path):
     path = write_result("standard", "pgd", 0.8)
     path.rename(tmp_path / "moved.json")
     path.symlink_to(tmp_path / "moved.json")
-    with pytest.raises(ValueError, match=r"standard/pgd.json must lie inside results_dir, got"):
+    with pytest.raises(ValueError, match=r"standard/pgd.json must lie inside the folder it is read from, got"):
         load_results(results_dir)

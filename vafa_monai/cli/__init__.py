@@ -7,13 +7,27 @@ import sys
 
 import fire
 
+from vafa_monai.cli.compare_command import compare, leaderboard
 from vafa_monai.cli.data_command import convert, phantom, prepare
 from vafa_monai.cli.report_command import demo, report, reproduce
 from vafa_monai.cli.run_command import attack, evaluate, train
 
-__all__ = ["attack", "convert", "demo", "evaluate", "main", "phantom", "prepare", "report", "reproduce", "train"]
+__all__ = [
+    "attack",
+    "compare",
+    "convert",
+    "demo",
+    "evaluate",
+    "leaderboard",
+    "main",
+    "phantom",
+    "prepare",
+    "report",
+    "reproduce",
+    "train",
+]
 
-COMMANDS = (demo, train, attack, evaluate, report, prepare, phantom, convert, reproduce)
+COMMANDS = (demo, train, attack, evaluate, report, compare, leaderboard, prepare, phantom, convert, reproduce)
 
 
 def main() -> None:

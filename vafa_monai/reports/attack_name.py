@@ -60,6 +60,10 @@ KNOWN: Mapping[str, tuple[str, str]] = MappingProxyType(
             "Frequency PGD",
             "PGD on all DCT coefficients that quantization could change as much (frequencies).",
         ),
+        "ensemble": (
+            "Attack ensemble",
+            "Seven attacks of fixed settings, of which the worst of every case counts (voxels and frequencies).",
+        ),
     }
 )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vafa_monai.reports.attack_name import CLEAN, attack_title
+from vafa_monai.reports.case import mean_known
 from vafa_monai.reports.comparison import Comparison
-from vafa_monai.reports.result import Result, mean_known
+from vafa_monai.reports.result import Result
 
 __all__ = ["cautions"]
 

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from vafa_monai.data import write_whole
 from vafa_monai.reports.attack_name import CLEAN, attack_description, attack_title
+from vafa_monai.reports.audit_document import Audit, load_audits
+from vafa_monai.reports.case_volume import load_volume
 from vafa_monai.reports.chart import dice_chart
 from vafa_monai.reports.comparison import Comparison
+from vafa_monai.reports.curve_chart import curve_charts
+from vafa_monai.reports.ensemble_row import ensemble_rows
+from vafa_monai.reports.evidence import Evidence, gather
 from vafa_monai.reports.figure import attack_figure
-from vafa_monai.reports.finding import Finding, findings
-from vafa_monai.reports.number import fixed, percent, points
+from vafa_monai.reports.model_card import model_card
+from vafa_monai.reports.organ_cell import organ_cell
+from vafa_monai.reports.page import data_uri, pretty, render, script_data
 from vafa_monai.reports.palette import model_colors
-from vafa_monai.reports.result import REPORT_SCHEMA, Result, load_results, mean_known
-from vafa_monai.reports.table import Row, csv_text, markdown_text, table_rows
+from vafa_monai.reports.report_document import report_document
+from vafa_monai.reports.result import Result, load_results
+from vafa_monai.reports.spectrum_row import spectrum_rows
+from vafa_monai.reports.statistics import smallest_p_value
+from vafa_monai.reports.table import csv_text, markdown_text
+from vafa_monai.reports.viewer import viewer_content
 
 __all__ = ["build_report"]
 
-TEMPLATE = "report.html.j2"
+SCRIPTS = ("sort.js", "viewer.js")
 
 
 def build_report(
@@ -37,10 +43,10 @@ def build_report(
     settings: Mapping[str, Any] | None = None,
     data_note: str | None = None,
 ) -> dict[str, Path]:
-    """Write the report of a folder of results; each file is whole or absent.
+    """Write the report of a folder of results and audits; each file is whole or absent.
 
     Args:
-        results_dir: folder with ``<model>/<attack>.json``.
+        results_dir: folder with ``<model>/<attack>.json``, and ``<model>/audit.json`` where a model was audited.
         output_dir: folder to write to; it is made if it is not there.
         title: heading of the page.
         trained_on: the attack that every model but the reference was trained on; it decides the target.
@@ -49,90 +55,74 @@ def build_report(
         data_note: where the images come from and what they may be used for.
 
     Returns:
-        The files by name: ``"html"``, ``"json"``, ``"csv"``, ``"markdown"``, ``"chart"``, and ``"figure"`` if a result
-        has a slice.
+        The files by name: ``"html"``, ``"json"``, ``"csv"``, ``"markdown"``, ``"model_card"``, ``"chart"``, and
+        ``"figure"`` if a result has a slice.
 
     Raises:
-        ValueError: if a setting or a result is not as it must be.
+        ValueError: if a setting, a result or an audit is not as it must be.
     """
     if not title.strip():
         raise ValueError(f"title must be a text, got {title!r}.")
     if isinstance(commands, str):
         raise ValueError(f"commands must be a list of commands, got {commands!r}.")
     results, output = load_results(results_dir), Path(output_dir)
-    rows, found = table_rows(results), findings(results, trained_on=trained_on)
+    evidence = gather(results, load_audits(results_dir), trained_on=trained_on)
+    commands = [*commands, *(audit.command for audit in evidence.audits.values() if audit.command)]
+    about: dict[str, Any] = {"title": title, "trained_on": trained_on, "data_note": data_note}
+    about["commands"] = list(dict.fromkeys(commands))
     files = {"chart": dice_chart(results, output / "chart.png")}
     if any(result.slices for result in results):
         files["figure"] = attack_figure(results, output / "figure.png")
-    page = {"title": title, "trained_on": trained_on, "commands": list(commands), "data_note": data_note}
-    document = _document(results, rows, found, page | {"settings": dict(settings or {})})
-    html = _render(results, rows, found, page | {"settings": _pretty(settings) if settings else None}, files)
-    files["json"] = write_whole(output / "report.json", _pretty(document) + "\n")
+    html = _render(evidence, about | {"settings": pretty(settings) if settings else None}, files)
+    document = report_document(evidence, about | {"settings": dict(settings or {})})
+    files["json"] = write_whole(output / "report.json", pretty(document) + "\n")
     files["csv"] = write_whole(output / "results.csv", csv_text(results))
-    files["markdown"] = write_whole(output / "results.md", markdown_text(rows))
+    files["markdown"] = write_whole(output / "results.md", markdown_text(evidence.rows))
+    files["model_card"] = write_whole(output / "model_card.md", model_card(evidence, data_note=data_note))
     files["html"] = write_whole(output / "report.html", html)
     return files
 
 
-def _document(
-    results: Sequence[Result], rows: Sequence[Row], found: Sequence[Finding], page: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return all that a program may want of the report."""
-    return {
-        "schema": REPORT_SCHEMA,
-        **page,
-        "reference": Comparison(results).reference,
-        "findings": [asdict(finding) for finding in found],
-        "rows": [asdict(row) for row in rows],
-        "results": [result.document for result in results],
-    }
-
-
-def _render(
-    results: Sequence[Result],
-    rows: Sequence[Row],
-    found: Sequence[Finding],
-    page: Mapping[str, Any],
-    files: Mapping[str, Path],
-) -> str:
-    """Fill the template; every text in it is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"fixed": fixed, "percent": percent, "points": points, "mean": mean_known}
-    comparison = Comparison(results)
-    return environment.get_template(TEMPLATE).render(
-        **page,
+def _render(evidence: Evidence, about: Mapping[str, Any], files: Mapping[str, Path]) -> str:
+    """Fill the template."""
+    comparison = evidence.comparison
+    results = comparison.results
+    volumes = {(r.model, r.attack): one for r in results if (one := load_volume(r)) is not None}
+    viewer = viewer_content(comparison, volumes)
+    clean_first = [name for name in comparison.attacks() if name == CLEAN]
+    return render(
+        "report.html.j2",
+        scripts=SCRIPTS,
+        **about,
         clean=CLEAN,
         comparison=comparison,
-        rows={(row.model, row.attack): row for row in rows},
+        ordered=[*clean_first, *comparison.attacks("attack"), *comparison.attacks("control")],
+        organs=results[0].classes[1:],
+        rows={(row.model, row.attack): row for row in evidence.rows},
+        with_volumes=any(row.volume_error is not None for row in evidence.rows),
+        summaries=evidence.summaries,
+        worst_table=any(summary.worst_cases for summary in evidence.summaries),
+        paired=evidence.paired,
+        audits=evidence.audits,
+        curves=curve_charts(evidence.audits),
+        members=ensemble_rows(results),
+        spectra=spectrum_rows(comparison, volumes),
+        viewer=viewer,
+        viewer_data=script_data(viewer),
+        findings=[finding for finding in evidence.findings if finding.kind not in ("caution", "control")],
+        controls=[finding for finding in evidence.findings if finding.kind == "control"],
+        cautions=[finding for finding in evidence.findings if finding.kind == "caution"],
+        notes=list(dict.fromkeys(note for result in results for note in result.notes)),
+        pictures={name: data_uri(files[name]) for name in ("figure", "chart") if name in files},
+        versions=_versions(results, evidence.audits),
         colors=model_colors(comparison.models),
+        heat=partial(organ_cell, comparison),
         attack_title=attack_title,
         attack_description=attack_description,
-        findings=[finding for finding in found if finding.kind not in ("caution", "control")],
-        controls=[finding for finding in found if finding.kind == "control"],
-        cautions=[finding for finding in found if finding.kind == "caution"],
-        notes=list(dict.fromkeys(note for result in results for note in result.notes)),
-        pictures={name: _data_uri(files[name]) for name in ("figure", "chart") if name in files},
-        class_means=_class_means,
+        smallest_p=smallest_p_value,
         distinct_settings=_distinct_settings,
-        versions=_versions(results),
+        pretty=pretty,
     )
-
-
-def _class_means(result: Result) -> list[tuple[float | None, float | None]]:
-    """Return DSC and HD95 of every class but the background, as means over the cases that have them."""
-    return [
-        (
-            mean_known(case.dice[index] for case in result.cases),
-            mean_known(case.hd95_mm[index] for case in result.cases),
-        )
-        for index in range(1, len(result.classes))
-    ]
 
 
 def _distinct_settings(comparison: Comparison, attack: str) -> list[tuple[str, str]]:
@@ -141,19 +131,14 @@ def _distinct_settings(comparison: Comparison, attack: str) -> list[tuple[str, s
     for model in comparison.models:
         result = comparison.get(model, attack)
         if result is not None:
-            models.setdefault(_pretty(result.settings), []).append(model)
+            models.setdefault(pretty(result.settings), []).append(model)
     return [(", ".join(names), text) for text, names in models.items()]
 
 
-def _versions(results: Sequence[Result]) -> dict[str, str]:
-    """Return every version of every program that the results name."""
-    names = list(dict.fromkeys(name for result in results for name in result.versions))
-    return {n: ", ".join(dict.fromkeys(str(r.versions[n]) for r in results if n in r.versions)) for n in names}
-
-
-def _data_uri(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
-def _pretty(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str)
+def _versions(results: Sequence[Result], audits: Mapping[str, Audit]) -> dict[str, str]:
+    """Return every version of every program that the results and audits name."""
+    named = [result.versions for result in results] + [audit.document["versions"] for audit in audits.values()]
+    names = list(dict.fromkeys(name for versions in named for name in versions))
+    return {
+        name: ", ".join(dict.fromkeys(str(versions[name]) for versions in named if name in versions)) for name in names
+    }

@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import Any
 
 from vafa_monai.reports.attack_name import CLEAN
-from vafa_monai.reports.result import Case, Result, mean_known
+from vafa_monai.reports.case import Case, mean_known
+from vafa_monai.reports.result import Result
 
 __all__ = ["METRICS", "Metric", "paper_keys", "paper_row", "paper_source", "paper_tables"]
 

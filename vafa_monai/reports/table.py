@@ -6,13 +6,16 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from vafa_monai.reports.attack_name import CLEAN, attack_title
+from vafa_monai.reports.case import IMAGE_QUALITY, Case, mean_known
 from vafa_monai.reports.comparison import Comparison
-from vafa_monai.reports.number import fixed, percent
-from vafa_monai.reports.result import IMAGE_QUALITY, Result
+from vafa_monai.reports.number import fixed, interval, percent
+from vafa_monai.reports.result import Result
+from vafa_monai.reports.statistics import mean_interval, rate, volume_error
 
-__all__ = ["SMALLEST_DROP", "Row", "csv_text", "drop_share", "markdown_text", "table_rows"]
+__all__ = ["SMALLEST_DROP", "Row", "csv_text", "drop_share", "markdown_text", "table_cell", "table_rows"]
 
 SMALLEST_DROP = 0.005  # half a point of DSC: shares of less would be shares of noise
 
@@ -37,6 +40,15 @@ class Row:
     """One attack on one model. DSC are means over foreground classes and cases; ``None`` is a value that is undefined.
 
     Args:
+        low: lower end of the bootstrap 95 % interval of the mean DSC over cases.
+        high: its upper end.
+        worst_case: the case with the lowest DSC.
+        worst_dice: its DSC.
+        lost_rate: lost organs, as a fraction of those that the truth has.
+        invented_rate: invented organs, as a fraction of those that the truth has not.
+        volume_error: mean relative error of the organs' volumes, ``None`` if the result holds no volumes.
+        forward: windows that passed the network forward, ``None`` if they were not counted.
+        backward: windows that passed it backward.
         drop: DSC lost to the attack, ``dice_clean - dice``.
         share: this drop as a fraction of the reference model's; ``None`` for the reference model itself, and if the
             reference model loses less than half a point.
@@ -49,6 +61,10 @@ class Row:
     n_cases: int
     dice_clean: float | None
     dice: float | None
+    low: float | None
+    high: float | None
+    worst_case: str | None
+    worst_dice: float | None
     drop: float | None
     share: float | None
     dice_with_background: float | None
@@ -61,6 +77,12 @@ class Row:
     lpips: float | None
     lost: float | None
     invented: float | None
+    lost_rate: float | None
+    invented_rate: float | None
+    volume_error: float | None
+    forward: int | None
+    backward: int | None
+    seconds: float
 
 
 def drop_share(part: float | None, whole: float | None) -> float | None:
@@ -90,6 +112,13 @@ def table_rows(results: Sequence[Result]) -> list[Row]:
 
 def _row(comparison: Comparison, result: Result, share: float | None) -> Row:
     """Return the row of one result."""
+    by_case = {case.case: case.foreground_dice for case in result.cases}
+    known = {name: dice for name, dice in by_case.items() if dice is not None}
+    mean = mean_interval(list(by_case.values()))
+    worst = min(known, key=lambda name: known[name], default=None)
+    summary: dict[str, Any] = dict(result.summary)
+    possible = sum(case.organs for case in result.cases)
+    absent = len(result.cases) * (len(result.classes) - 1) - possible
     return Row(
         attack=result.attack,
         title=attack_title(result.attack),
@@ -97,10 +126,25 @@ def _row(comparison: Comparison, result: Result, share: float | None) -> Row:
         model=result.model,
         n_cases=len(result.cases),
         dice_clean=comparison.clean_dice(result.model),
+        low=mean.low,
+        high=mean.high,
+        worst_case=worst,
+        worst_dice=None if worst is None else known[worst],
         drop=_drop(comparison, result),
         share=share,
-        **result.summary,
+        lost_rate=rate(sum(case.lost or 0 for case in result.cases), possible),
+        invented_rate=rate(sum(case.invented or 0 for case in result.cases), absent),
+        volume_error=mean_known(_volume_error(case) for case in result.cases),
+        forward=result.forward,
+        backward=result.backward,
+        seconds=result.seconds,
+        **summary,
     )
+
+
+def _volume_error(case: Case) -> float | None:
+    """Return the mean relative error of the volumes of the organs of a case."""
+    return mean_known(volume_error(pred, truth) for pred, truth in case.volume_ml[1:])
 
 
 def _drop(comparison: Comparison, result: Result) -> float | None:
@@ -146,17 +190,18 @@ def _csv_lines(result: Result, clean: Result | None) -> list[tuple[object, ...]]
 def markdown_text(rows: Sequence[Row]) -> str:
     """Return the main table in Markdown, one line for each attack and model."""
     lines = [
-        "| attack | role | model | DSC | drop | share of drop | HD95 (mm) | NSD | SSIM | rms (grey) | lost |",
+        "| attack | role | model | DSC [95 %] | drop | share of drop | lowest | HD95 (mm) | NSD | rms (grey) | lost |",
         "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in rows:
-        fractions = [fixed(row.dice, 3), fixed(None if row.attack == CLEAN else row.drop, 3), percent(row.share)]
-        others = [fixed(row.hd95_mm, 1), fixed(row.nsd, 3), fixed(row.ssim, 3), fixed(row.rms_grey, 1)]
-        texts = [_cell(row.title), row.role, _cell(row.model)]
-        lines.append("| " + " | ".join([*texts, *fractions, *others, fixed(row.lost, 0)]) + " |")
+        texts = [table_cell(row.title), row.role, table_cell(row.model), interval(row.dice, row.low, row.high)]
+        drop = fixed(None if row.attack == CLEAN else row.drop, 3)
+        fractions = [drop, percent(row.share), fixed(row.worst_dice, 3)]
+        others = [fixed(row.hd95_mm, 1), fixed(row.nsd, 3), fixed(row.rms_grey, 1), fixed(row.lost, 0)]
+        lines.append("| " + " | ".join([*texts, *fractions, *others]) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(text: str) -> str:
-    """Keep a text inside one cell."""
+def table_cell(text: str) -> str:
+    """Keep a text inside one cell of a Markdown table."""
     return " ".join(text.replace("|", "\\|").split())

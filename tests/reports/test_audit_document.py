@@ -1,0 +1,131 @@
+"""Reading audits: what arrives, what is refused; what the verdict says."""
+
+import json
+
+import pytest
+
+from vafa_monai.reports import load_results
+from vafa_monai.reports.audit_document import load_audits
+from vafa_monai.reports.verdict import judge
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def verdict_of(results_dir, model="standard"):
+    results = [result for result in load_results(results_dir) if result.model == model]
+    return judge(model, results, load_audits(results_dir).get(model))
+
+
+def test_values_arrive_as_written(write_result, write_audit, results_dir):
+    write_result("standard", "pgd", 0.8)
+    path = write_audit("standard", "WARN", ("PASS", "WARN", "SKIP"))
+    audit = load_audits(results_dir)["standard"]
+    assert (audit.verdict, audit.sha256, audit.forward, audit.backward) == ("WARN", "standard0123", 1200, 600)
+    assert [check.id for check in audit.of_status("WARN")] == ["S1"]
+    assert (audit.checks[0].value, audit.checks[2].value) == (0.25, None)
+    assert audit.curves[0].dice == (0.8, 0.6, 0.4, 0.0)
+    assert audit.document == json.loads(path.read_text())
+
+
+def test_checks_are_put_in_order_by_what_matters_most(write_result, write_audit, results_dir):
+    write_result("standard", "pgd", 0.8)
+    write_audit("standard", "FAIL", ("SKIP", "PASS", "WARN", "FAIL"))
+    checks = sorted(load_audits(results_dir)["standard"].checks, key=lambda check: check.severity)
+    assert [check.status for check in checks] == ["FAIL", "WARN", "PASS", "SKIP"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema": "other/1"}, "schema of standard/audit.json must be 'vafa_monai.audit/1', got 'other/1'"),
+        ({"verdict": "GOOD"}, "verdict of standard/audit.json must be one of .*, got 'GOOD'"),
+        ({"checks": {}}, "checks of standard/audit.json must be of kind list, got {}"),
+        ({"checks": ["S0"]}, "checks of standard/audit.json must be objects, got 'S0'"),
+        ({"checks": [{"id": "S0"}]}, "name of check 'S0' of standard/audit.json must be of kind str, got None"),
+        ({"curves": [7]}, "curves of standard/audit.json must be objects, got 7"),
+        ({"cost": {"forward": 1}}, "cost of standard/audit.json must have the value 'backward', got .*forward"),
+    ],
+)
+def test_document_against_the_schema_is_refused(write_result, write_audit, results_dir, changes, message):
+    write_result("standard", "pgd", 0.8)
+    edit(write_audit("standard", "PASS"), **changes)
+    with pytest.raises(ValueError, match=message):
+        load_audits(results_dir)
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "message"),
+    [
+        ("checks", {"status": "MAYBE"}, "status of check 'S0' of .* must be one of .*, got 'MAYBE'"),
+        ("checks", {"value": "much"}, "value in check 'S0' of .* must be a finite number or null, got 'much'"),
+        ("curves", {"x": [0]}, r"x of curve 'dice_over_eps' of .* must have a number for each DSC, got \(0,\)"),
+        ("curves", {"x": [0, None, 1, 2]}, "x of curve 'dice_over_eps' of .* must have a number for each DSC"),
+    ],
+)
+def test_odd_check_or_curve_is_refused(write_result, write_audit, results_dir, part, changes, message):
+    write_result("standard", "pgd", 0.8)
+    path = write_audit("standard", "PASS")
+    document = json.loads(path.read_text())
+    edit(path, **{part: [document[part][0] | changes]})
+    with pytest.raises(ValueError, match=message):
+        load_audits(results_dir)
+
+
+def test_two_audits_of_one_model_are_refused(write_result, write_audit, results_dir):
+    write_result("standard", "pgd", 0.8)
+    write_result("hardened", "pgd", 0.8)
+    write_audit("standard", "PASS")
+    edit(write_audit("hardened", "PASS"), model="standard")
+    with pytest.raises(ValueError, match="results_dir must hold one audit for each model, got 'standard'"):
+        load_audits(results_dir)
+
+
+@pytest.mark.parametrize(
+    ("status", "statuses", "words"),
+    [
+        ("PASS", ("PASS", "PASS", "SKIP"), "All 2 checks passed"),
+        (
+            "WARN",
+            ("PASS", "WARN", "SKIP"),
+            "Warnings: Check number 1 (S1); the other 1 of 2 checks passed. 1 was skipped.",
+        ),
+        ("FAIL", ("FAIL", "WARN"), "Failed: Check number 0 (S0). Warnings: Check number 1 (S1)."),
+    ],
+)
+def test_verdict_names_what_was_found(write_result, write_audit, results_dir, status, statuses, words):
+    write_result("standard", "pgd", 0.8)
+    write_audit("standard", status, statuses)
+    verdict = verdict_of(results_dir)
+    assert verdict.status == status
+    assert words in verdict.text
+
+
+def test_failed_audit_forbids_the_numbers(write_result, write_audit, results_dir):
+    write_result("standard", "pgd", 0.8)
+    write_audit("standard", "FAIL", ("FAIL",))
+    assert verdict_of(results_dir).text.startswith("Do not use the numbers under attack as evidence of robustness.")
+
+
+def test_without_an_audit_nothing_is_claimed(write_result, results_dir):
+    write_result("standard", "pgd", 0.8)
+    verdict = verdict_of(results_dir)
+    assert verdict.status == "NOT AUDITED"
+    assert verdict.text.startswith("Nothing has checked that the attacks work on this model")
+
+
+@pytest.mark.parametrize("checkpoint", [{"path": "x", "sha256": "other4567890123"}, None], ids=["other", "none"])
+def test_audit_of_other_weights_says_nothing(write_result, write_audit, results_dir, checkpoint):
+    write_result("standard", "pgd", 0.8)
+    write_audit("standard", "PASS", checkpoint=checkpoint)
+    verdict = verdict_of(results_dir)
+    assert verdict.status == "NOT AUDITED"
+    assert "(standard0123), so it says nothing about them" in verdict.text
+
+
+def test_audit_says_nothing_of_results_of_mixed_weights(write_result, write_audit, results_dir):
+    write_result("standard", "pgd", 0.8)
+    write_result("standard", "bim", 0.8, checkpoint={"path": "x", "sha256": "newer"})
+    write_audit("standard", "PASS")
+    assert verdict_of(results_dir).status == "NOT AUDITED"

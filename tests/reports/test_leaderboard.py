@@ -1,0 +1,63 @@
+"""Many reports in one table: the order of its rows, and which of them can be compared."""
+
+import shutil
+
+import pytest
+
+from vafa_monai.reports.leaderboard import leaderboard_rows, write_leaderboard
+
+SCORES = {"passed": 0.5, "failed": 0.9, "warned": 0.6, "unknown": 0.7, "better": 0.8}
+
+
+@pytest.fixture
+def folder(write_result, write_audit, write_report, results_dir, tmp_path):
+    """A report for each verdict; two models have none."""
+    for model, dice in SCORES.items():
+        shutil.rmtree(results_dir, ignore_errors=True)
+        write_result(model, "identity", 0.95, role="control", cost={"forward": 7, "backward": 0})
+        write_result(model, "pgd", dice, cost={"forward": 100, "backward": 50})
+        if model in ("passed", "failed", "warned"):
+            status = {"passed": "PASS", "failed": "FAIL", "warned": "WARN"}[model]
+            write_audit(model, status, (status,))
+        write_report(tmp_path / "all" / model, title=f"Report of {model}")
+    return tmp_path / "all"
+
+
+def test_verdict_decides_before_the_dsc(folder):
+    rows = leaderboard_rows(folder)
+    assert [row.summary.model for row in rows] == ["passed", "warned", "better", "unknown", "failed"]
+    assert rows[0].source == "passed/report.json"
+    assert (rows[0].summary.forward, rows[0].summary.backward) == (107, 50)
+
+
+def test_same_cases_and_attacks_are_the_same_protocol(folder, write_result, write_report, results_dir, tmp_path):
+    assert len({row.protocol for row in leaderboard_rows(folder)}) == 1
+    shutil.rmtree(results_dir)
+    write_result("longer", "pgd", 0.8, attack={"name": "pgd", "role": "attack", "settings": {"steps": 100}})
+    write_report(folder / "longer")
+    rows = leaderboard_rows(folder)
+    assert len({row.protocol for row in rows}) == 2
+    page = write_leaderboard(rows, tmp_path / "board.html").read_text()
+    assert "These rows are of 2 protocols" in page
+
+
+def test_page_shows_verdict_worst_and_clean_dsc_cost_and_hash(folder, tmp_path):
+    page = write_leaderboard(leaderboard_rows(folder), tmp_path / "board.html").read_text()
+    first = page[page.index("<tbody>") :].split("</tr>")[0]
+    for words in ("PASS", "0.500", "0.950", "107 / 50", "passed0123", "Report of passed"):
+        assert words in first
+    assert "protocols. Only rows" not in page
+
+
+def test_model_without_an_attack_is_last_of_its_verdict(folder, write_result, write_report, results_dir):
+    shutil.rmtree(results_dir)
+    write_result("clean", "identity", 0.99, role="control")
+    write_report(folder / "clean")
+    assert [row.summary.model for row in leaderboard_rows(folder)][2:] == ["better", "unknown", "clean", "failed"]
+
+
+def test_folder_without_a_report_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"folder must hold a report.json, got"):
+        leaderboard_rows(tmp_path)
+    with pytest.raises(ValueError, match=r"folder must be an existing folder, got '.*nowhere'"):
+        leaderboard_rows(tmp_path / "nowhere")

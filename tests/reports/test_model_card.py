@@ -1,0 +1,48 @@
+"""The section of a README: the verdict first, then figures, data and limits."""
+
+import pytest
+
+from vafa_monai.reports import load_results
+from vafa_monai.reports.audit_document import load_audits
+from vafa_monai.reports.evidence import gather
+from vafa_monai.reports.model_card import model_card
+
+
+@pytest.fixture
+def card(results_dir):
+    def build(**about):
+        return model_card(gather(load_results(results_dir), load_audits(results_dir)), **about)
+
+    return build
+
+
+def test_verdict_stands_above_every_number(two_models, write_audit, card):
+    write_audit("hardened", "WARN", ("WARN",))
+    text = card(data_note="Synthetic.")
+    assert text.startswith("## Adversarial robustness\n\n**standard: NOT AUDITED.** Nothing has checked")
+    assert "**hardened: WARN.** The attacks may be weaker" in text
+    assert text.index("**hardened: WARN.**") < text.index("| model | verdict |") < text.index("### Limits")
+    assert "Synthetic. Measured on 2 cases; organs: gray matter, white matter." in text
+    assert "no claim about a population follows from them" in text
+
+
+def test_figures_are_those_of_the_results(two_models, card):
+    (line,) = (line for line in card().splitlines() if line.startswith("| hardened | NOT AUDITED"))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[2:4] == ["0.895 [0.885, 0.905]", "0.745 [0.735, 0.755]"]
+    assert cells[4:] == ["PGD (0.745)", "gray matter (0.895 to 0.745)", "hardened0123"]
+
+
+def test_model_without_an_attack_has_nothing_known(write_result, card):
+    write_result("standard", "identity", 0.9, role="control")
+    assert (
+        "| standard | NOT AUDITED | 0.900 [0.890, 0.910] | \N{EN DASH} | not known | not known | standard0123 |"
+        in card()
+    )
+
+
+def test_every_table_has_the_same_cells_in_every_line(write_result, card):
+    write_result("odd | name", "pgd", 0.8)
+    tables = [block.splitlines() for block in card().replace("\\|", "").split("\n\n") if block.startswith("|")]
+    assert len(tables) == 2
+    assert all(len({line.count("|") for line in table}) == 1 for table in tables)

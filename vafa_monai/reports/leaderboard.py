@@ -1,0 +1,91 @@
+"""Many reports as one sortable table: a row for each model, the verdict of its audit before its numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vafa_monai.data import write_whole
+from vafa_monai.reports.comparison import Comparison
+from vafa_monai.reports.document_file import require
+from vafa_monai.reports.model_summary import ModelSummary, model_summary
+from vafa_monai.reports.page import render
+from vafa_monai.reports.report_document import Report, load_report
+from vafa_monai.reports.result import Result
+
+__all__ = ["LeaderboardRow", "leaderboard_rows", "write_leaderboard"]
+
+RANK = ("PASS", "WARN", "NOT AUDITED", "FAIL")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderboardRow:
+    """One model of one report.
+
+    Args:
+        source: path of the report, relative to the folder of all.
+        protocol: a short name of the cases and of the attacks with their settings; rows compare where it is the same.
+    """
+
+    source: str
+    title: str
+    summary: ModelSummary
+    protocol: str
+
+    @property
+    def rank(self) -> int:
+        """The place of the verdict, the best first."""
+        return RANK.index(self.summary.verdict.status)
+
+
+def leaderboard_rows(folder: str | Path) -> list[LeaderboardRow]:
+    """Read every ``report.json`` in a folder and its folders.
+
+    Returns:
+        Rows by verdict (pass, warn, not audited, fail), then by the DSC at worst; models without an attack are last.
+
+    Raises:
+        ValueError: if there is no report, or one is not as its schema says.
+    """
+    root = Path(folder)
+    require(root.is_dir(), "folder", "be an existing folder", str(folder))
+    paths = sorted(root.rglob("report.json"))
+    require(bool(paths), "folder", "hold a report.json", str(folder))
+    rows = [row for path in paths for row in _rows(load_report(path), path.relative_to(root).as_posix())]
+    return sorted(
+        rows, key=lambda row: (row.rank, -(row.summary.worst.mean if row.summary.worst.mean is not None else -1))
+    )
+
+
+def write_leaderboard(rows: Sequence[LeaderboardRow], path: str | Path) -> Path:
+    """Write the table as a page that needs no network."""
+    protocols = list(dict.fromkeys(row.protocol for row in rows))
+    html = render(
+        "leaderboard.html.j2", scripts=("sort.js",), title="Robustness leaderboard", rows=rows, protocols=protocols
+    )
+    return write_whole(path, html)
+
+
+def _rows(report: Report, source: str) -> list[LeaderboardRow]:
+    """Return a row for each model of a report."""
+    comparison = Comparison(report.results)
+    return [
+        LeaderboardRow(
+            source=source,
+            title=report.title,
+            summary=model_summary(comparison, model, report.audits.get(model)),
+            protocol=_protocol([result for result in report.results if result.model == model]),
+        )
+        for model in comparison.models
+    ]
+
+
+def _protocol(results: Sequence[Result]) -> str:
+    """Hash the names of the cases and the attacks with their settings."""
+    attacks = {result.attack: result.settings for result in results if result.role == "attack"}
+    cases = sorted({case.case for result in results for case in result.cases})
+    text = json.dumps([cases, attacks], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

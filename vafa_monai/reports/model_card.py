@@ -1,0 +1,79 @@
+"""A section for the README of a bundle: what is known of the robustness of its models, and where that ends."""
+
+from __future__ import annotations
+
+from vafa_monai.reports.attack_name import attack_title
+from vafa_monai.reports.evidence import Evidence
+from vafa_monai.reports.model_summary import ModelSummary
+from vafa_monai.reports.number import fixed, interval
+from vafa_monai.reports.statistics import Interval
+from vafa_monai.reports.table import markdown_text, table_cell
+
+__all__ = ["model_card"]
+
+LEGEND = """DSC: mean over cases and organs without the background, with its bootstrap 95 % interval over cases.
+At worst: the lowest DSC of every case under any of the attacks, then the mean over cases."""
+LIMITS = (
+    "- Measured are the attacks of the table with their budgets; another attack or budget may do more harm.",
+    "- Another scanner, protocol or population may give other numbers.",
+    "- This is no medical device, and robustness is not accuracy in clinical use.",
+)
+
+
+def model_card(evidence: Evidence, *, data_note: str | None = None) -> str:
+    """Return the section in Markdown: verdict first, then figures with intervals, data and limits.
+
+    Args:
+        evidence: what is said of the results.
+        data_note: where the images come from.
+    """
+    lines = ["## Adversarial robustness", ""]
+    for one in evidence.summaries:
+        lines += [f"**{one.model}: {one.verdict.status}.** {one.verdict.text}", ""]
+    lines += ["### Figures", "", *_figures(evidence), ""]
+    lines += [
+        LEGEND,
+        "",
+        markdown_text(evidence.rows).rstrip(),
+        "",
+        "### Data",
+        "",
+        *_data(evidence, data_note),
+        "",
+        "### Limits",
+        "",
+        *(f"- {finding.text}" for finding in evidence.findings if finding.kind == "caution"),
+        *LIMITS,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _figures(evidence: Evidence) -> list[str]:
+    """Return a table with a line for each model."""
+    lines = [
+        "| model | verdict | DSC clean | DSC at worst | strongest attack | weakest organ | weights (SHA-256) |",
+        "|---|---|--:|--:|---|---|---|",
+    ]
+    return lines + [_line(one) for one in evidence.summaries]
+
+
+def _line(one: ModelSummary) -> str:
+    organ = one.weakest_organ
+    mean = fixed(one.strongest_dice.mean, 3)
+    strongest = None if one.strongest is None else f"{attack_title(one.strongest)} ({mean})"
+    weakest = None if organ is None else f"{organ.organ} ({fixed(organ.dice_clean, 3)} to {fixed(organ.dice, 3)})"
+    texts = [one.model, one.verdict.status, _text(one.clean), _text(one.worst), strongest, weakest, one.sha256]
+    return "| " + " | ".join(table_cell(text or "not known") for text in texts) + " |"
+
+
+def _text(value: Interval) -> str:
+    return interval(value.mean, value.low, value.high)
+
+
+def _data(evidence: Evidence, data_note: str | None) -> list[str]:
+    """Say what was measured on."""
+    results = evidence.comparison.results
+    cases = {case.case for result in results for case in result.cases}
+    organs = ", ".join(results[0].classes[1:])
+    measured = f"Measured on {len(cases)} case{'s' * (len(cases) > 1)}; organs: {organs}."
+    return [f"{data_note} {measured}" if data_note else measured]

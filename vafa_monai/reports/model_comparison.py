@@ -1,0 +1,181 @@
+"""Two models side by side: the terminal's table, and the same as a page and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vafa_monai.data import write_whole
+from vafa_monai.reports.attack_name import CLEAN
+from vafa_monai.reports.audit_document import Audit
+from vafa_monai.reports.comparison import Comparison
+from vafa_monai.reports.document_file import require
+from vafa_monai.reports.model_summary import ModelSummary, model_summary
+from vafa_monai.reports.number import fixed, interval, p_value, signed
+from vafa_monai.reports.page import render
+from vafa_monai.reports.paired_row import PairedRow, paired_rows
+from vafa_monai.reports.palette import model_colors
+from vafa_monai.reports.report_document import Report, load_report
+from vafa_monai.reports.result import Result
+from vafa_monai.reports.statistics import smallest_p_value
+from vafa_monai.reports.table import table_cell
+
+__all__ = ["ModelComparison", "compare_models", "write_comparison"]
+
+TEST = """Two-sided Wilcoxon signed-rank test of the foreground DSC over cases; p adjusted for the number of rows
+(Benjamini-Hochberg); beyond chance if below 0.05.""".replace("\n", " ")
+HEADINGS = ("attack", "A", "B", "B - A [95 %]", "cases", "p", "p adjusted", "beyond chance")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelComparison:
+    """Model B against model A on the attacks and cases that both have.
+
+    Args:
+        first: figures of A.
+        second: figures of B.
+        rows: attack by attack, differences are B minus A.
+        cautions: what a reader has to know before using the numbers.
+    """
+
+    first: ModelSummary
+    second: ModelSummary
+    rows: Sequence[PairedRow]
+    cautions: Sequence[str]
+
+    def lines(self) -> list[str]:
+        """Return the comparison as plain text in columns."""
+        cells = [HEADINGS, *map(_cells, self.rows)]
+        widths = [max(len(row[column]) for row in cells) for column in range(len(HEADINGS))]
+        table = ["  ".join(_aligned(row, widths)).rstrip() for row in cells]
+        return [
+            *(f"{letter}: {_about(one)}" for letter, one in zip("AB", (self.first, self.second), strict=True)),
+            "",
+            *table,
+            "",
+            *self.cautions,
+        ]
+
+    def markdown(self) -> str:
+        """Return the comparison in Markdown."""
+        table = [HEADINGS, ("---", *("--:",) * (len(HEADINGS) - 1)), *map(_cells, self.rows)]
+        about = [f"- **{letter}**: {_about(one)}" for letter, one in zip("AB", (self.first, self.second), strict=True)]
+        lines = ["# Two models compared", "", *about, ""]
+        lines += ["| " + " | ".join(map(table_cell, row)) + " |" for row in table]
+        return "\n".join([*lines, "", *(f"- {text}" for text in self.cautions)]) + "\n"
+
+
+def compare_models(
+    first: str | Path, second: str | Path, *, first_model: str | None = None, second_model: str | None = None
+) -> ModelComparison:
+    """Compare a model of one report with a model of another, or of the same.
+
+    Args:
+        first: ``report.json`` of model A, or the folder that holds it.
+        second: the same of model B.
+        first_model: its label, needed where the report has several.
+        second_model: the label of B.
+
+    Raises:
+        ValueError: if a report is none, a label is not in it or is missing, or the two have no attack in common.
+    """
+    reports = load_report(first), load_report(second)
+    models = _choose(reports[0], first_model, "model_a"), _choose(reports[1], second_model, "model_b")
+    results = [_of(report, model) for report, model in zip(reports, models, strict=True)]
+    rows = paired_rows(*results)
+    require(bool(rows), "reports", "have an attack in common", [sorted(one) for one in results])
+    require(any(row.n for row in rows), "reports", "have a case in common", models)
+    summaries = [_summary(*one) for one in zip(results, models, (report.audits for report in reports), strict=True)]
+    return ModelComparison(
+        first=summaries[0], second=summaries[1], rows=rows, cautions=_cautions(results[0], results[1], summaries, rows)
+    )
+
+
+def write_comparison(comparison: ModelComparison, output_dir: str | Path) -> dict[str, Path]:
+    """Write ``comparison.html`` and ``comparison.md``; return their paths by kind."""
+    output = Path(output_dir)
+    html = render(
+        "comparison.html.j2",
+        scripts=("sort.js",),
+        title=f"{comparison.second.model} against {comparison.first.model}",
+        comparison=comparison,
+        colors=model_colors(["A", "B"]),
+        clean=CLEAN,
+    )
+    markdown = write_whole(output / "comparison.md", comparison.markdown())
+    return {"html": write_whole(output / "comparison.html", html), "markdown": markdown}
+
+
+def _choose(report: Report, model: str | None, argument: str) -> str:
+    """Return the model that is asked for, or the only one."""
+    models = list(dict.fromkeys(result.model for result in report.results))
+    rule = f"be one of {models} of {report.path}"
+    require(model in models if model else len(models) == 1, argument, rule, model)
+    return model or models[0]
+
+
+def _of(report: Report, model: str) -> dict[str, Result]:
+    """Return the results of a model by attack."""
+    return {result.attack: result for result in report.results if result.model == model}
+
+
+def _summary(results: Mapping[str, Result], model: str, audits: Mapping[str, Audit]) -> ModelSummary:
+    return model_summary(Comparison(list(results.values())), model, audits.get(model))
+
+
+def _cautions(
+    first: Mapping[str, Result],
+    second: Mapping[str, Result],
+    summaries: Sequence[ModelSummary],
+    rows: Sequence[PairedRow],
+) -> list[str]:
+    """Say what limits the comparison."""
+    same = [row.attack for row in rows]
+    fewest = min(row.n for row in rows if row.n)
+    smallest = f"With {fewest} case{'s' * (fewest > 1)} no p can be below {p_value(smallest_p_value(fewest))}"
+    texts = [TEST, f"{smallest}: what is not shown to differ is not shown to be equal."]
+    different = [row.title for row in rows if first[row.attack].settings != second[row.attack].settings]
+    texts += [f"Settings differ, so these rows compare attacks as well as models: {', '.join(different)}."] * bool(
+        different
+    )
+    left = sorted((first.keys() ^ second.keys()) - set(same))
+    texts += [f"Measured for one of the two only, and left out: {', '.join(left)}."] * bool(left)
+    if summaries[0].sha256 is not None and summaries[0].sha256 == summaries[1].sha256:
+        texts.append("Both are the same weights.")
+    return texts
+
+
+def _about(one: ModelSummary) -> str:
+    """Say in a line what a model reaches."""
+    parts = [
+        f"{one.model}, weights {(one.sha256 or 'unknown')[:12]}, {one.verdict.status}",
+        f"DSC {interval(one.clean.mean, one.clean.low, one.clean.high)} without attack",
+        f"{interval(one.worst.mean, one.worst.low, one.worst.high)} at worst of {one.n_attacks} attacks",
+    ]
+    return ", ".join(parts)
+
+
+def _cells(row: PairedRow) -> tuple[str, ...]:
+    """Return a row as texts in the order of the headings."""
+    ends = "" if row.low is None else f" [{signed(row.low, 3)}, {signed(row.high, 3)}]"
+    better = "B" if (row.difference or 0) > 0 else "A"
+    return (
+        row.title,
+        fixed(row.first, 3),
+        fixed(row.second, 3),
+        signed(row.difference, 3) + ends,
+        str(row.n),
+        p_value(row.p_value),
+        p_value(row.adjusted),
+        f"yes, {better} is better" if row.significant else "not shown",
+    )
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """Put the first and the last column to the left, the others to the right."""
+    ends = (0, len(row) - 1)
+    return [
+        text.ljust(width) if index in ends else text.rjust(width)
+        for index, (text, width) in enumerate(zip(row, widths, strict=True))
+    ]
