@@ -60,8 +60,9 @@ class AttackEnsemble(Attack):
 
     The members, in their order: ``apgd_masked_ce``, ``apgd_js`` and ``apgd_dice_ce`` (:class:`APGD` on the masked cross
     entropy balanced over classes, the Jensen-Shannon divergence, and Dice plus cross entropy, each from a random start
-    and annealed from twice the radius), ``cos_pgd`` (best iterate), ``frequency_pgd``, ``vafa_audit``, and ``square``,
-    which needs no gradient. A case whose foreground DSC is ``broken_at`` or less is not attacked further.
+    and annealed from twice the radius), ``cos_pgd`` (best iterate), ``frequency_pgd`` on the masked cross entropy,
+    ``vafa_audit`` on the Jensen-Shannon divergence, and ``square``, which needs no gradient. A case whose foreground DSC
+    is ``broken_at`` or less is not attacked further.
 
     Its name in reports is ``VolAA 1``: a version stands for its members and their settings, so that numbers of the same
     name and budget compare. Fewer steps or queries than the standard are said in the name. Two budgets are searched,
@@ -130,8 +131,8 @@ class AttackEnsemble(Attack):
             "apgd_js": APGD(loss_function=JensenShannonLoss(), **annealed),
             "apgd_dice_ce": APGD(**annealed),
             "cos_pgd": CosPGD(iterate="best", **voxels),
-            "frequency_pgd": FrequencyPGD(**blocks),
-            "vafa_audit": VAFA.preset("audit", **blocks),
+            "frequency_pgd": FrequencyPGD(loss_function=MaskedCrossEntropyLoss(balanced=True), **blocks),
+            "vafa_audit": VAFA.preset("audit", loss_function=JensenShannonLoss(), **blocks),
             "square": SquareAttack(eps=self.eps, queries=self.queries, seed=self.seed, **common),
         }
 
