@@ -61,8 +61,8 @@ class AttackEnsemble(Attack):
     The members, in their order: ``apgd_masked_ce``, ``apgd_js`` and ``apgd_dice_ce`` (:class:`APGD` on the masked cross
     entropy balanced over classes, the Jensen-Shannon divergence, and Dice plus cross entropy, each from a random start
     and annealed from twice the radius), ``cos_pgd`` (best iterate), ``frequency_pgd`` on the masked cross entropy,
-    ``vafa_audit`` on the Jensen-Shannon divergence, and ``square``, which needs no gradient. A case whose foreground DSC
-    is ``broken_at`` or less is not attacked further.
+    ``vafa_audit`` on the Jensen-Shannon divergence, and ``square``, which needs no gradient. A case whose foreground
+    DSC is ``broken_at`` or less is not attacked further.
 
     Its name in reports is ``VolAA 1``: a version stands for its members and their settings, so that numbers of the same
     name and budget compare. Fewer steps or queries than the standard are said in the name. Two budgets are searched,
