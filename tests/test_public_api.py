@@ -37,7 +37,7 @@ NAMES = {
     "vafa_monai.metrics": """
         HausdorffDistance95Metric LostOrgan NormalizedSurfaceDiceMetric OrganPresenceMetric PerceptualSimilarityMetric
         QUALITY_NAMES build_lpips compute_hausdorff_distance_95 compute_image_quality compute_normalized_surface_dice
-        compute_organ_presence load_lpips lpips_by_slices
+        compute_organ_presence compute_organ_volumes load_lpips lpips_by_slices
     """,
     "vafa_monai.handlers": """
         AdversarialKeys AdversarialSaver AdversarialTrainingHandler AttackHandler HausdorffDistance95

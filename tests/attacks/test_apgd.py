@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vafa_monai.attacks import APGD, PGD, Iterate, climb
 from vafa_monai.attacks.auto_move import AutoMove, checkpoints
 from vafa_monai.attacks.voxel_attack import VoxelAttack
+from vafa_monai.attacks.voxel_ball import VoxelBall
 from vafa_monai.losses import JensenShannonLoss, MaskedCrossEntropyLoss, dice_ce
 
 
@@ -232,6 +233,22 @@ def test_a_schedule_walks_through_larger_balls_and_ends_in_its_own(norm, volume,
     assert [distance <= limit + 1e-6 for distance, limit in zip(far, limits, strict=True)] == [True] * 13
     assert max(far[:4]) > 0.09
     assert max(far[4:8]) > 0.07
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_stage_starts_at_the_best_volume_of_the_last_one_brought_into_its_ball(norm, volume, label, tiny_network):
+    inputs, seen = (0.3 + 0.4 * volume)[:1], []
+
+    def network(adv: Tensor) -> Tensor:
+        seen.append(adv.detach())
+        return tiny_network(adv)
+
+    attack = APGD(eps=0.05, norm=norm, steps=10, schedule=PUBLISHED)
+    attack(inputs, label[:1], network)
+    stages = [seen[:4], seen[4:8], seen[8:]]
+    for before, after, radius in zip(stages, stages[1:], (0.075, 0.05), strict=False):
+        best = max(before, key=lambda adv: attack.loss_function(tiny_network(adv), label[:1]).item())
+        torch.testing.assert_close(after[0], VoxelBall(inputs, radius, (0.0, 1.0), None, norm).project(best))
 
 
 def test_a_schedule_of_one_stage_is_the_plain_attack(volume, label, tiny_network):

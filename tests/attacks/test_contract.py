@@ -387,7 +387,7 @@ def test_targeted_loss_falls_more_than_under_noise_of_the_same_size(attack, volu
 
 
 def settings_of(attack: Attack) -> dict:
-    return {f.name: getattr(attack, f.name) for f in dataclasses.fields(attack) if f.name != "loss_function"}
+    return {f.name: getattr(attack, f.name) for f in dataclasses.fields(attack) if f.init and f.name != "loss_function"}
 
 
 @every_attack

@@ -68,7 +68,7 @@ def test_gradients_are_allowed_inside_and_as_before_after(tiny_network):
 
 def test_batch_is_attacked_through_network_and_inferer(batch, tiny_network):
     inferer = SlidingWindowInferer((4, 3, 5), overlap=0.5)
-    clean, adv, _ = attack_batch(engine_of(tiny_network, batch, inferer=inferer), FGSM())
+    clean, adv, *_ = attack_batch(engine_of(tiny_network, batch, inferer=inferer), FGSM())
     assert torch.equal(clean, batch["image"])
     expected = FGSM()(batch["image"], batch["label"], InferredNetwork(tiny_network, inferer))
     assert torch.equal(adv, expected)

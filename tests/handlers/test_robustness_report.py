@@ -13,10 +13,11 @@ import torch
 from monai.bundle import ConfigParser
 from scipy.spatial.distance import cdist
 
-from vafa_monai.attacks import FGSM, Identity
+from vafa_monai.attacks import FGSM, AttackEnsemble, Identity, SquareAttack
 from vafa_monai.handlers import AttackHandler, RobustnessReport
 from vafa_monai.metrics import compute_image_quality
 from vafa_monai.reports import load_results
+from vafa_monai.reports.ensemble_row import ensemble_rows
 
 SPACING = (1.5, 0.8, 2.5)
 CLASSES = ("air", "gray", "white")
@@ -257,3 +258,49 @@ def test_handler_can_be_built_from_json(tmp_path, checkpoint):
     handler = ConfigParser({"handler": config}).get_parsed_content("handler")
     assert handler.path == tmp_path / "hardened" / "fgsm.json"
     assert handler.about["attack"]["settings"]["eps"] == 0.05
+
+
+def test_volumes_of_organs_are_in_milliliters(cases, document_after, threshold_network):
+    """Voxels of 1.5 x 0.8 x 2.5 mm are 3 mm^3 each."""
+    document = document_after(threshold_network)
+    for found, case in zip(document["cases"], cases, strict=True):
+        image, label = (case[key].as_tensor()[None] for key in ("image", "label"))
+        pred = threshold_network(ATTACK(image, label, threshold_network)).argmax(1)
+        for name, mask in (("pred", pred), ("truth", label)):
+            expected = [0.003 * (mask == index).sum().item() for index in range(3)]
+            assert found["volume_ml"][name] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("attack", "cost"),
+    [
+        (Identity(), {"forward": 0, "backward": 0}),
+        (ATTACK, {"forward": 3, "backward": 3}),
+        (SquareAttack(queries=5), {"forward": 15, "backward": 0}),
+    ],
+    ids=["identity", "fgsm", "square"],
+)
+def test_cost_is_that_of_the_attack_on_all_cases(attack, cost, tmp_path, document_after, threshold_network):
+    assert document_after(threshold_network, attack)["cost"] == cost
+    (result,) = load_results(tmp_path / "results")
+    assert {"forward": result.forward, "backward": result.backward} == cost
+
+
+def test_without_an_attack_handler_there_is_no_cost(tmp_path, evaluator, report, threshold_network):
+    evaluator(threshold_network, [report(image_quality=False)]).run()
+    (result,) = load_results(tmp_path / "results")
+    assert (result.forward, result.backward) == (None, None)
+
+
+def test_result_of_an_ensemble_has_its_members_and_its_name(tmp_path, cases, document_after, threshold_network):
+    ensemble = AttackEnsemble(eps=0.05, block_size=(4, 4, 4), steps=2, queries=3)
+    document = document_after(threshold_network, ensemble)
+    image, label = (torch.stack([case[key].as_tensor() for case in cases]) for key in ("image", "label"))
+    details = ensemble.run(image, label, threshold_network).details()
+    for found, expected in zip(document["cases"], details, strict=True):
+        assert found["attack_details"]["worst_member"] == expected["worst_member"]
+        worst = found["attack_details"]["members"][expected["worst_member"]]["dice"]
+        assert found["dice"] == pytest.approx(worst, abs=1e-5)
+    assert document["attack"]["settings"]["name"] == "VolAA 1 (steps 2, queries 3)"
+    (result,) = load_results(tmp_path / "results")
+    assert [row.member for row in ensemble_rows([result])] == list(ensemble.members)

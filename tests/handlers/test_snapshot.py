@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vafa_monai.handlers.snapshot import LARGEST, middle_slice, small_volume
+from vafa_monai.handlers.snapshot import LARGEST, case_snapshot, small_volume
 
 
 def volumes_of(shape, organ, change=0.02):
@@ -68,7 +68,7 @@ def test_crop_does_not_follow_the_prediction():
 def test_slice_and_volume_come_from_the_case_and_its_spacing(cases):
     label = cases[0]["label"]
     case = cases[0] | {"clean_image": cases[0]["image"] * 0.5}
-    kept = middle_slice(case, {"pred": label, "label": label})
+    kept = case_snapshot(case, {"pred": label, "label": label})
     middle = kept["volume_label"].shape[-1] // 2
     assert kept["volume_spacing"] == pytest.approx([1.5, 0.8, 2.5])
     np.testing.assert_array_equal(kept["label"], label[0, ..., middle])
@@ -79,6 +79,21 @@ def test_slice_and_volume_come_from_the_case_and_its_spacing(cases):
 def test_label_of_the_grid_of_the_image_is_taken_where_the_metrics_are_elsewhere(cases):
     label = cases[0]["label"]
     elsewhere = label.new_zeros(1, 3, 3, 3)
-    kept = middle_slice(cases[0], {"pred": elsewhere, "label": elsewhere, "grid_pred": label})
+    kept = case_snapshot(cases[0], {"pred": elsewhere, "label": elsewhere, "grid_pred": label})
     np.testing.assert_array_equal(kept["volume_pred"], label[0])
     np.testing.assert_array_equal(kept["volume_label"], label[0])
+
+
+def test_volume_and_spectrum_do_not_depend_on_the_intensity_unit(cases):
+    label = cases[0]["label"]
+    case = cases[0] | {"clean_image": cases[0]["image"] * 0.5}
+    scaled = case | {key: case[key] * 425 - 175 for key in ("image", "clean_image")}
+    unit, hu = (
+        case_snapshot(one, {"pred": label, "label": label}, value_range)
+        for one, value_range in ((case, (0.0, 1.0)), (scaled, (-175.0, 250.0)))
+    )
+    np.testing.assert_allclose(hu["clean"], 425 * unit["clean"] - 175, rtol=1e-5)
+    np.testing.assert_allclose(hu["volume_clean"].astype(int), unit["volume_clean"], atol=1)
+    np.testing.assert_allclose(hu["volume_delta"].astype(int), unit["volume_delta"], atol=1)
+    np.testing.assert_allclose(hu["volume_delta_grey"], unit["volume_delta_grey"], rtol=1e-4)
+    np.testing.assert_allclose(hu["spectrum_energy"], unit["spectrum_energy"], atol=1e-5)

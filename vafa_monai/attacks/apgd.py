@@ -14,6 +14,7 @@ from vafa_monai.attacks.auto_move import AutoMove
 from vafa_monai.attacks.restart import best_run, require_restarts
 from vafa_monai.attacks.setting import require_at_least
 from vafa_monai.attacks.voxel_attack import VoxelAttack
+from vafa_monai.attacks.voxel_ball import VoxelBall
 
 __all__ = ["APGD"]
 
@@ -70,14 +71,19 @@ class APGD(VoxelAttack):
     def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
         objective = self._objective(targets, network)
 
+        def run_stage(ball: VoxelBall, factor: float, steps: int, start: Tensor | None = None) -> Ascent:
+            stage = replace(ball, radius=factor * ball.radius)
+            if start is not None and stage.radius > 0:
+                stage = replace(stage, offset=(start - inputs) / stage.radius)
+            move = AutoMove(stage, stage.radius, steps=steps, norm=self.norm, rho=self.rho)
+            return climb(stage, objective, move, steps=steps)
+
         def run(number: int) -> Ascent:
             ball = self._ball(inputs, number)
-            for factor, steps in self._stages():
-                stage = replace(ball, radius=factor * ball.radius)
-                move = AutoMove(stage, stage.radius, steps=steps, norm=self.norm, rho=self.rho)
-                found = climb(stage, objective, move, steps=steps)
-                if ball.radius > 0:
-                    ball = replace(ball, offset=(found.adv - inputs) / ball.radius)  # where the next stage starts
+            first, *others = self._stages()
+            found = run_stage(ball, *first)
+            for stage in others:
+                found = run_stage(ball, *stage, start=found.adv)
             return found
 
         return best_run(run, self.restarts)

@@ -65,8 +65,8 @@ class AttackEnsemble(Attack):
     DSC is ``broken_at`` or less is not attacked further.
 
     Its name in reports is ``VolAA 1``: a version stands for its members and their settings, so that numbers of the same
-    name and budget compare. Fewer steps or queries than the standard are said in the name. Two budgets are searched,
-    voxels by ``eps`` and coefficients by ``q_max``; the DSC of each member is kept, so that they can be told apart.
+    name and budget compare. Steps, queries and ``broken_at`` that are not the standard are said in the name. There are
+    two budgets, voxels by ``eps`` and coefficients by ``q_max``; the DSC of each member is kept, to tell them apart.
 
     Args:
         eps: radius of the attacks on voxels, L-inf, as a fraction of the width of ``value_range``.
@@ -84,10 +84,10 @@ class AttackEnsemble(Attack):
 
     Example:
         >>> AttackEnsemble().name, AttackEnsemble(steps=20, queries=50).name
-        ('VolAA 1', 'VolAA 1 (20 steps, 50 queries)')
+        ('VolAA 1', 'VolAA 1 (steps 20, queries 50)')
     """
 
-    STANDARD: ClassVar[Mapping[str, int]] = {"steps": 100, "queries": 1000}
+    STANDARD: ClassVar[Mapping[str, float]] = {"steps": 100, "queries": 1000, "broken_at": 0.02}
 
     eps: float = 4 / 255
     q_max: float = 20
@@ -97,6 +97,7 @@ class AttackEnsemble(Attack):
     broken_at: float = 0.02
     seed: int = 0
     version: int = VERSION
+    name: str = field(init=False)
 
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
@@ -110,14 +111,9 @@ class AttackEnsemble(Attack):
             raise ValueError(f"broken_at must be at most 1, got {self.broken_at!r}.")
         if self.version != VERSION:
             raise ValueError(f"version must be {VERSION}, got {self.version!r}.")
-
-    @property
-    def name(self) -> str:
-        """What the ensemble is called in reports, with what it falls short of the standard."""
-        changed = [
-            f"{getattr(self, name)} {name}" for name, value in self.STANDARD.items() if getattr(self, name) != value
-        ]
-        return f"VolAA {self.version}" + (f" ({', '.join(changed)})" if changed else "")
+        now = {name: getattr(self, name) for name in self.STANDARD}
+        changed = ", ".join(f"{name} {value:g}" for name, value in now.items() if value != self.STANDARD[name])
+        object.__setattr__(self, "name", f"VolAA {self.version}" + (f" ({changed})" if changed else ""))
 
     @property
     def members(self) -> dict[str, Attack]:

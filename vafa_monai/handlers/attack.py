@@ -20,7 +20,8 @@ class AttackHandler:
 
     The attack meets the evaluator's own pipeline, its inferer and network, in eval mode. The clean images stay in the
     batch and in the output under ``"clean_image"``, for image-quality metrics. What an attack tells of its samples, as
-    :class:`vafa_monai.attacks.AttackEnsemble` does, is in ``engine.state.attack_details``. All else is stock.
+    :class:`vafa_monai.attacks.AttackEnsemble` does, is in ``engine.state.attack_details``, and the windows that it ran
+    through the network in ``engine.state.attack_cost``. All else is stock.
 
     Args:
         attack: attack of :mod:`vafa_monai.attacks`; :class:`vafa_monai.attacks.Identity` is a clean evaluation.
@@ -49,7 +50,7 @@ class AttackHandler:
         found = attack_batch(engine, self.attack, self.windows_per_gradient)
         images = {self.image_key: found.adv, AdversarialKeys.CLEAN_IMAGE.value: found.clean}
         engine.state.batch = {**engine.state.batch, **images}
-        engine.state.attack_details = found.details
+        engine.state.attack_details, engine.state.attack_cost = found.details, found.cost
 
     @staticmethod
     def keep_clean(engine: Any) -> None:

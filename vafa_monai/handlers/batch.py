@@ -12,7 +12,7 @@ from monai.utils import StrEnum, convert_to_dst_type
 from torch import Tensor, nn
 
 from vafa_monai.attacks import Attack
-from vafa_monai.inferers import InferredNetwork, SlidingWindowNetwork
+from vafa_monai.inferers import InferredNetwork, PassCounter, SlidingWindowNetwork
 
 __all__ = ["AdversarialKeys", "AttackedBatch", "append_to_batch", "attack_batch", "evaluating"]
 
@@ -29,11 +29,17 @@ class AdversarialKeys(StrEnum):
 
 
 class AttackedBatch(NamedTuple):
-    """Clean and attacked volumes ``(B, C, H, W, D)``, and one dictionary a sample of what the attack tells of it."""
+    """Clean and attacked volumes ``(B, C, H, W, D)``, and what the attack did.
+
+    Args:
+        details: one dictionary a sample of what the attack tells of it.
+        cost: windows that it ran through the network, ``forward`` and ``backward``.
+    """
 
     clean: Tensor
     adv: Tensor
     details: list[dict[str, Any]]
+    cost: dict[str, int]
 
 
 @contextmanager
@@ -56,8 +62,7 @@ def attack_batch(engine: Any, attack: Callable[..., Tensor], windows_per_gradien
     windows, or a few windows drawn at random for each gradient; see :class:`vafa_monai.inferers.SlidingWindowNetwork`.
 
     Returns:
-        The inputs ``(B, C, H, W, D)`` as the engine prepares them, their attacked version, and what the attack tells of
-        each sample.
+        The inputs ``(B, C, H, W, D)`` as the engine prepares them, their attacked version, and what the attack did.
 
     Raises:
         TypeError: if the batch is no dictionary.
@@ -72,11 +77,12 @@ def attack_batch(engine: Any, attack: Callable[..., Tensor], windows_per_gradien
     precision = (
         torch.autocast("cuda", **engine.amp_kwargs) if engine.amp and torch.cuda.is_available() else nullcontext()
     )
-    with evaluating(whole), precision:
+    with evaluating(whole), precision, PassCounter(network) as passes:
         found = attack.run(inputs, targets, whole) if isinstance(attack, Attack) else None
         adv = attack(inputs, targets, whole) if found is None else found.adv
         details = [{} for _ in inputs] if found is None else found.details()
-        return AttackedBatch(inputs, convert_to_dst_type(adv, dst=inputs)[0], details)
+    cost = {"forward": passes.forward, "backward": passes.backward}
+    return AttackedBatch(inputs, convert_to_dst_type(adv, dst=inputs)[0], details, cost)
 
 
 def _pipeline(network: nn.Module, inferer: Any, windows_per_gradient: int | None) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Events
+from monai.data.utils import affine_to_spacing
 from monai.handlers import IgniteMetricHandler, MeanDice, from_engine
 from monai.utils import CommonKeys, string_list_all_gather
 from torch import Tensor
@@ -20,8 +22,8 @@ from vafa_monai.attacks import describe
 from vafa_monai.data import sha256, whole_file, write_json
 from vafa_monai.handlers.metric import HausdorffDistance95, NormalizedSurfaceDice, OrganPresence, PerceptualSimilarity
 from vafa_monai.handlers.provenance import case_name, versions
-from vafa_monai.handlers.snapshot import middle_slice
-from vafa_monai.metrics import QUALITY_NAMES
+from vafa_monai.handlers.snapshot import case_snapshot
+from vafa_monai.metrics import QUALITY_NAMES, compute_organ_volumes
 
 __all__ = ["RESULT_SCHEMA", "RobustnessReport"]
 
@@ -34,7 +36,8 @@ class RobustnessReport:
 
     Attaches its own metrics, so that none can be misspelt: Dice of every class (``val_dice``), HD95 in mm
     (``val_hd95_mm``), surface Dice (``val_nsd``), lost and invented organs, and how far the image was changed. The file
-    holds them per case and class with the settings, seed, hash and versions that made them.
+    holds them per case and class, with the volumes of the organs, the settings, seed, hash and versions that made them,
+    and what the attack handler knows: the cost of the attack, and the members of an ensemble.
     :func:`vafa_monai.reports.build_report` reads the folder.
 
     Args:
@@ -90,8 +93,11 @@ class RobustnessReport:
         }
         if image_quality:
             self.metrics["image_quality"] = PerceptualSimilarity(value_range, lpips_weights)
+        self.value_range = (float(value_range[0]), float(value_range[1]))
         self._names: list[str] = []
-        self._slice: dict[str, np.ndarray] = {}
+        self._told: list[str] = []  # JSON
+        self._snapshot: dict[str, np.ndarray] = {}
+        self._cost: dict[str, int] = {}
         self._started = 0.0
 
     def attach(self, engine: Any) -> None:
@@ -104,27 +110,34 @@ class RobustnessReport:
 
     def start(self, engine: Any) -> None:
         """Forget the last run."""
-        self._names, self._slice, self._started = [], {}, time.perf_counter()
+        self._names, self._told, self._snapshot, self._cost = [], [], {}, {}
+        self._started = time.perf_counter()
 
     def collect(self, engine: Any) -> None:
-        """Remember the names of the cases and the middle slice of the first."""
-        for case, output in zip(engine.state.batch, engine.state.output, strict=True):
+        """Remember the names of the cases, what no metric tells of them, and how the first looks."""
+        details = getattr(engine.state, "attack_details", [{}] * len(engine.state.batch))
+        for case, output, told in zip(engine.state.batch, engine.state.output, details, strict=True):
             if not self._names:
-                self._slice = middle_slice(case, output)
+                self._snapshot = case_snapshot(case, output, self.value_range)
             name = case_name(case[CommonKeys.IMAGE])
             if name in self._names:
                 raise ValueError(f"cases must have file names that differ, got {name!r} twice.")
             self._names.append(name)
+            self._told.append(json.dumps({"volume_ml": _volumes(output)} | ({"attack_details": told} if told else {})))
+        for way, windows in getattr(engine.state, "attack_cost", {}).items():
+            self._cost[way] = self._cost.get(way, 0) + windows
 
     def __call__(self, engine: Any) -> None:
         """Write the result; rank 0 writes for all."""
-        names = string_list_all_gather(self._names) if idist.get_world_size() > 1 else self._names
+        names, told = string_list_all_gather(self._names), string_list_all_gather(self._told)
+        cost = {way: int(idist.all_reduce(windows)) for way, windows in self._cost.items()}
         if idist.get_rank() != 0:
             return
         slices = self.path.with_suffix(".npz")
-        content = self._content(engine, names) | {"slices": slices.name}
+        content = self._content(engine, names) | ({"cost": cost} if cost else {}) | {"slices": slices.name}
+        content["cases"] = [case | json.loads(more) for case, more in zip(content["cases"], told, strict=True)]
         with whole_file(slices) as beside:
-            np.savez_compressed(beside, case=np.array(names[0]), **self._slice)  # type: ignore[arg-type]
+            np.savez_compressed(beside, case=np.array(names[0]), **self._snapshot)  # type: ignore[arg-type]
         write_json(self.path, content)
 
     def _content(self, engine: Any, names: list[str]) -> dict[str, Any]:
@@ -149,6 +162,16 @@ def _case(columns: dict[str, Tensor], row: int) -> dict[str, Any]:
     per_class = {key: [_number(value) for value in columns[key][row]] for key in ("dice", "hd95_mm", "nsd")}
     counts = {name: int(value) for name, value in zip(PRESENCE_NAMES, columns["organ_presence"][row], strict=True)}
     return {**per_class, **counts, **_quality(columns, lambda quality: quality[row])}
+
+
+def _volumes(output: dict[str, Any]) -> dict[str, list[float]]:
+    """Return predicted and true volume of every class of a one-hot case, in ml; both have the voxels of the label."""
+    spacing = affine_to_spacing(output[CommonKeys.LABEL].affine).tolist()
+    masks = {"pred": output[CommonKeys.PRED], "truth": output[CommonKeys.LABEL]}
+    return {
+        name: [round(volume, 6) for volume in compute_organ_volumes(mask[None], spacing)[0].tolist()]
+        for name, mask in masks.items()
+    }
 
 
 def _summary(columns: dict[str, Tensor]) -> dict[str, Any]:

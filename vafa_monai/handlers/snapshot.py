@@ -13,7 +13,7 @@ from torch import Tensor
 from vafa_monai.handlers.batch import AdversarialKeys
 from vafa_monai.metrics.radial_spectrum import radial_spectrum
 
-__all__ = ["LARGEST", "middle_slice", "small_volume"]
+__all__ = ["LARGEST", "case_snapshot", "small_volume"]
 
 LARGEST = (96, 96, 48)  # voxels of the small volume along H, W and D
 MARGIN = 0.12  # around the organs, as a share of their extent
@@ -23,20 +23,25 @@ SIGNED = 127
 Place = tuple[slice, ...]
 
 
-def middle_slice(case: dict[str, Any], output: dict[str, Any]) -> dict[str, np.ndarray]:
+def case_snapshot(
+    case: dict[str, Any], output: dict[str, Any], value_range: tuple[float, float] = (0.0, 1.0)
+) -> dict[str, np.ndarray]:
     """Return the middle axial slice of a case, image and masks in the grid of the image, and its small volume.
 
     Slice: ``clean``, ``adv``, ``label``, ``pred`` of shape ``(H, W)``. The other keys are those of
     :func:`small_volume`.
 
     Args:
-        case: one item of the batch: image, label, and the clean image where an attack handler kept it; in [0, 1].
+        case: one item of the batch: image, label, and the clean image where an attack handler kept it.
         output: the same item of the output, with the prediction.
+        value_range: lowest and highest intensity of the images; the small volume has them in [0, 1].
     """
     volumes = _volumes(case, output)
     middle = volumes["adv"].shape[-1] // 2
     slices = {name: volume[..., middle] for name, volume in volumes.items()}
-    return slices | small_volume(volumes, _spacing(case[CommonKeys.IMAGE]))
+    low, high = value_range
+    units = {name: (volumes[name] - low) / (high - low) for name in ("clean", "adv")}
+    return slices | small_volume(volumes | units, _spacing(case[CommonKeys.IMAGE]))
 
 
 def small_volume(volumes: dict[str, np.ndarray], spacing: tuple[float, ...]) -> dict[str, np.ndarray]:

@@ -24,7 +24,8 @@ def setting_text(settings: Mapping[str, Any]) -> str:
     if isinstance(inner, Mapping):
         tiled = str(settings.get("_target_", "")).endswith("TiledAttack")
         return ", ".join(text for text in (setting_text(inner), "tile by tile" if tiled else "") if text)
-    return ", ".join([*_strength(settings), *_search(settings)])
+    name = [str(settings["name"])] if "name" in settings else []
+    return ", ".join([*name, *_strength(settings), *_search(settings)])
 
 
 def _strength(settings: Mapping[str, Any]) -> list[str]:

@@ -33,7 +33,7 @@ def judge(model: str, results: Sequence[Result], audit: Audit | None) -> Verdict
     """
     if audit is None:
         text = "Nothing has checked that the attacks work on this model, so its numbers under attack may be too good."
-        return Verdict(model=model, status=NOT_AUDITED, text=f"{text} Run vafa-monai audit before using them.")
+        return Verdict(model=model, status=NOT_AUDITED, text=text)
     hashes = sorted({str(result.checkpoint.get("sha256")) for result in results})
     if hashes != [str(audit.sha256)]:
         text = f"The audit is of other weights ({str(audit.sha256)[:SHOWN]}) than the numbers"

@@ -1,0 +1,28 @@
+"""The volumes of organs in milliliters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor
+
+__all__ = ["compute_organ_volumes"]
+
+
+def compute_organ_volumes(mask: Tensor, spacing: Sequence[float]) -> Tensor:
+    """Compute the volume of every class.
+
+    Args:
+        mask: one-hot classes of shape ``(B, C, H, W, D)``.
+        spacing: voxel size in mm along each axis.
+
+    Returns:
+        Volumes of shape ``(B, C)`` in ml, in double precision.
+
+    Example:
+        >>> import torch
+        >>> compute_organ_volumes(torch.ones(1, 1, 10, 20, 5), (1.0, 2.0, 0.5)).item()
+        1.0
+    """
+    return mask.flatten(2).double().sum(-1) * (math.prod(spacing) / 1000)
