@@ -13,7 +13,7 @@ __all__ = ["demo", "report", "reproduce"]
 
 
 def demo(output: str = "vafa_demo", seed: int = 0, quick: bool = False) -> None:
-    """Attack and harden a small brain segmentation, and write a report; about eight minutes on two cores.
+    """Attack and harden a small brain segmentation, and write a report; about seven minutes on two cores.
 
     Called again it continues where it stopped.
 
