@@ -25,7 +25,7 @@ NAMES = {
         MaskedCrossEntropyLoss SegPGDLoss block_ssim block_statistics cospgd_weight dice_ce frequency_consistency
         generalized_dice jensen_shannon margin masked_cross_entropy segpgd_weight ssim_to_blocks
     """,
-    "vafa_monai.inferers": "InferredNetwork PassCounter SlidingWindowNetwork TwoPassInferer",
+    "vafa_monai.inferers": "InferredNetwork PassCounter SlidingWindowNetwork TwoPassInferer checkpointed evaluating",
     "vafa_monai.transforms": """
         AdversarialPerturbation AdversarialPerturbationd BlockDCT BlockDCTd FrequencyPerturbation FrequencyPerturbationd
         RandFrequencyPerturbation RandFrequencyPerturbationd

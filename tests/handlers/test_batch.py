@@ -13,7 +13,7 @@ from torch import nn
 
 from vafa_monai.attacks import FGSM
 from vafa_monai.handlers import AdversarialKeys
-from vafa_monai.handlers.batch import append_to_batch, attack_batch, evaluating
+from vafa_monai.handlers.batch import append_to_batch, attack_batch
 from vafa_monai.inferers import InferredNetwork, SlidingWindowNetwork
 
 
@@ -36,31 +36,6 @@ def engine_of(network, batch, **changes):
 def batch(cases):
     more = [{"age": age, "site": site} for age, site in ((3, "a"), (4, "b"), (5, "c"))]
     return list_data_collate([case | one for case, one in zip(cases, more, strict=True)])
-
-
-# The mode of the network
-
-
-def test_everything_is_in_eval_mode_inside_and_in_its_former_mode_after(normalized_network):
-    normalized_network.train()[1].eval()  # a frozen batch norm
-    before = [part.training for part in normalized_network.modules()]
-    with evaluating(normalized_network):
-        assert not any(part.training for part in normalized_network.modules())
-    assert [part.training for part in normalized_network.modules()] == before == [True, True, False, True, True, True]
-
-
-def test_former_mode_comes_back_after_an_error(normalized_network):
-    normalized_network.train()
-    with pytest.raises(ArithmeticError), evaluating(normalized_network):
-        raise ArithmeticError
-    assert all(part.training for part in normalized_network.modules())
-
-
-def test_gradients_are_allowed_inside_and_as_before_after(tiny_network):
-    with torch.no_grad():
-        with evaluating(tiny_network):
-            assert torch.is_grad_enabled()
-        assert not torch.is_grad_enabled()
 
 
 # The attack on a batch

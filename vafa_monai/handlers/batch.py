@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -11,10 +11,10 @@ from monai.data import decollate_batch, list_data_collate
 from monai.utils import StrEnum, convert_to_dst_type
 from torch import Tensor, nn
 
-from vafa_monai.attacks import Attack
-from vafa_monai.inferers import InferredNetwork, PassCounter, SlidingWindowNetwork
+from vafa_monai.handlers.room import Room, attack_in_room
+from vafa_monai.inferers import InferredNetwork, PassCounter, SlidingWindowNetwork, evaluating
 
-__all__ = ["AdversarialKeys", "AttackedBatch", "append_to_batch", "attack_batch", "evaluating"]
+__all__ = ["AdversarialKeys", "AttackedBatch", "append_to_batch", "attack_batch"]
 
 
 class AdversarialKeys(StrEnum):
@@ -42,24 +42,13 @@ class AttackedBatch(NamedTuple):
     cost: dict[str, int]
 
 
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put ``network`` in eval mode, with gradients allowed, and every part back into the mode it was in."""
-    modes = [(part, part.training) for part in network.modules()]
-    try:
-        network.eval()
-        with torch.enable_grad():
-            yield
-    finally:
-        for part, training in modes:
-            part.training = training
-
-
 def attack_batch(engine: Any, attack: Callable[..., Tensor], windows_per_gradient: int | None = None) -> AttackedBatch:
     """Attack the batch of ``engine`` through its own inferer and network in eval mode.
 
     Through a sliding window the attack meets the blended logits of the whole volume, at the memory of one batch of
     windows, or a few windows drawn at random for each gradient; see :class:`vafa_monai.inferers.SlidingWindowNetwork`.
+    Where memory runs out, less is attacked at once, here and in the batches to come; see
+    :func:`vafa_monai.handlers.room.attack_in_room`.
 
     Returns:
         The inputs ``(B, C, H, W, D)`` as the engine prepares them, their attacked version, and what the attack did.
@@ -67,6 +56,7 @@ def attack_batch(engine: Any, attack: Callable[..., Tensor], windows_per_gradien
     Raises:
         TypeError: if the batch is no dictionary.
         ValueError: if ``windows_per_gradient`` is given, but the inferer is no sliding window.
+        RuntimeError: if memory is too small for one window of one volume.
     """
     batch = engine.state.batch
     if not isinstance(batch, dict):
@@ -78,14 +68,15 @@ def attack_batch(engine: Any, attack: Callable[..., Tensor], windows_per_gradien
         torch.autocast("cuda", **engine.amp_kwargs) if engine.amp and torch.cuda.is_available() else nullcontext()
     )
     with evaluating(whole), precision, PassCounter(network) as passes:
-        found = attack.run(inputs, targets, whole) if isinstance(attack, Attack) else None
-        adv = attack(inputs, targets, whole) if found is None else found.adv
-        details = [{} for _ in inputs] if found is None else found.details()
+        room: Room | None = getattr(engine.state, "attack_room", None)
+        adv, details, engine.state.attack_room = attack_in_room(attack, inputs, targets, whole, room)
     cost = {"forward": passes.forward, "backward": passes.backward}
     return AttackedBatch(inputs, convert_to_dst_type(adv, dst=inputs)[0], details, cost)
 
 
-def _pipeline(network: nn.Module, inferer: Any, windows_per_gradient: int | None) -> nn.Module:
+def _pipeline(
+    network: nn.Module, inferer: Any, windows_per_gradient: int | None
+) -> InferredNetwork | SlidingWindowNetwork:
     """Return what ``inferer`` and ``network`` make together, in the memory of a few windows where that is possible."""
     if SlidingWindowNetwork.can_stand_for(inferer):
         return SlidingWindowNetwork.from_inferer(network, inferer, windows_per_gradient=windows_per_gradient)

@@ -1,8 +1,10 @@
 """Inferers, and the network that an inferer and a network make together."""
 
+from vafa_monai.inferers.checkpointed import checkpointed
+from vafa_monai.inferers.evaluating import evaluating
 from vafa_monai.inferers.inferred_network import InferredNetwork
 from vafa_monai.inferers.pass_counter import PassCounter
 from vafa_monai.inferers.sliding_window_network import SlidingWindowNetwork
 from vafa_monai.inferers.two_pass import TwoPassInferer
 
-__all__ = ["InferredNetwork", "PassCounter", "SlidingWindowNetwork", "TwoPassInferer"]
+__all__ = ["InferredNetwork", "PassCounter", "SlidingWindowNetwork", "TwoPassInferer", "checkpointed", "evaluating"]
