@@ -83,6 +83,16 @@ def test_without_a_bound_nothing_is_left_of_the_foreground(attack: Attack, cases
 
 
 @pytest.mark.parametrize("eps", [4 / 255, 12 / 255])
+def test_apgd_is_as_harmful_as_pgd_sample_by_sample(eps, cases, trained_network):
+    """By the loss that both climb, up to the last thousandth; the step sizes of PGD are good ones."""
+    chosen, fixed = (
+        kind(eps=eps, steps=40, **settings).run(*cases, trained_network).objective
+        for kind, settings in ((APGD, {}), (PGD, {"iterate": "best"}))
+    )
+    assert (chosen > fixed - 1e-3).all()
+
+
+@pytest.mark.parametrize("eps", [4 / 255, 12 / 255])
 def test_black_box_is_weaker_than_white_box_sample_by_sample(eps, cases, trained_network):
     black = SquareAttack(eps=eps, queries=300).run(*cases, trained_network).objective
     white = APGD(eps=eps, steps=20).run(*cases, trained_network).objective

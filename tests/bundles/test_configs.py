@@ -10,7 +10,7 @@ import torch
 import yaml
 from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
-from vafa_monai.attacks import Attack, AttackEnsemble, LossAttack
+from vafa_monai.attacks import Attack, AttackEnsemble, GoalAttack, LossAttack
 
 ROOT = Path(__file__).parents[2] / "bundles"
 BUNDLES = sorted(path.name for path in ROOT.iterdir() if path.is_dir())
@@ -105,7 +105,7 @@ def test_attack_overlay_builds_the_attack_of_its_name(bundle, name):
     attack = parser.get_parsed_content("attack")
     assert isinstance(attack, Attack)
     assert parser["attack_name"] == name
-    harmful = isinstance(attack, (AttackEnsemble, LossAttack))
+    harmful = isinstance(attack, (AttackEnsemble, GoalAttack, LossAttack))
     assert parser["attack_role"] == ("attack" if harmful else "control")
     for key in ("eps", "q_max"):
         assert getattr(attack, key, parser.get_parsed_content(key)) == parser.get_parsed_content(key)

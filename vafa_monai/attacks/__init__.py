@@ -9,9 +9,12 @@ from vafa_monai.attacks.ensemble import AttackEnsemble, EnsembleAscent
 from vafa_monai.attacks.fgsm import FGSM
 from vafa_monai.attacks.frequency_pgd import FrequencyPGD
 from vafa_monai.attacks.gaussian_noise import GaussianNoise
+from vafa_monai.attacks.goal_attack import GoalAscent, GoalAttack, GoalSource
 from vafa_monai.attacks.grey_level import OutputNorm
 from vafa_monai.attacks.identity import Identity
 from vafa_monai.attacks.norm import Norm
+from vafa_monai.attacks.organ_goal import EraseOrgan, OrganGoal, SwapOrgans
+from vafa_monai.attacks.organ_shape import GrowOrgan, MoveOrgan, ShrinkOrgan
 from vafa_monai.attacks.pgd import PGD
 from vafa_monai.attacks.quantization_table import Rounding
 from vafa_monai.attacks.random_quantization import RandomQuantization
@@ -34,18 +37,27 @@ __all__ = [
     "AttackEnsemble",
     "CosPGD",
     "EnsembleAscent",
+    "EraseOrgan",
     "FrequencyPGD",
     "GaussianNoise",
+    "GoalAscent",
+    "GoalAttack",
+    "GoalSource",
     "GradientAttack",
+    "GrowOrgan",
     "Identity",
     "Iterate",
     "LossAttack",
+    "MoveOrgan",
     "Norm",
+    "OrganGoal",
     "OutputNorm",
     "RandomQuantization",
     "Rounding",
     "SegPGD",
+    "ShrinkOrgan",
     "SquareAttack",
+    "SwapOrgans",
     "TiledAttack",
     "TransferPGD",
     "UniformQuantization",

@@ -64,6 +64,11 @@ KNOWN: Mapping[str, tuple[str, str]] = MappingProxyType(
             "Attack ensemble",
             "Seven attacks of fixed settings, of which the worst of every case counts (voxels and frequencies).",
         ),
+        "erase_organ": ("Organ erased", "APGD towards a segmentation without the organ (voxels)."),
+        "swap_organs": ("Organs swapped", "APGD towards a segmentation with two organs exchanged (voxels)."),
+        "grow_organ": ("Organ grown", "APGD towards a segmentation with a larger organ (voxels)."),
+        "shrink_organ": ("Organ shrunk", "APGD towards a segmentation with a smaller organ (voxels)."),
+        "move_organ": ("Organ moved", "APGD towards a segmentation with the organ elsewhere (voxels)."),
     }
 )
 

@@ -23,9 +23,20 @@ def setting_text(settings: Mapping[str, Any]) -> str:
     inner = settings.get("attack")
     if isinstance(inner, Mapping):
         tiled = str(settings.get("_target_", "")).endswith("TiledAttack")
-        return ", ".join(text for text in (setting_text(inner), "tile by tile" if tiled else "") if text)
+        parts = (_goal(settings.get("goal")), setting_text(inner), "tile by tile" if tiled else "")
+        return ", ".join(text for text in parts if text)
     name = [str(settings["name"])] if "name" in settings else []
     return ", ".join([*name, *_strength(settings), *_search(settings)])
+
+
+def _goal(goal: Any) -> str:
+    """Return an anatomical target: its name, and its own settings."""
+    if not isinstance(goal, Mapping):
+        return ""
+    name = str(goal.get("_target_", "")).rpartition(".")[2]
+    return " ".join(
+        [name, *(f"{key} {value}" for key, value in goal.items() if key != "_target_" and value is not None)]
+    )
 
 
 def _strength(settings: Mapping[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ from vafa_monai.reports.curve_chart import curve_charts
 from vafa_monai.reports.ensemble_row import ensemble_rows
 from vafa_monai.reports.evidence import Evidence, gather
 from vafa_monai.reports.figure import attack_figure
+from vafa_monai.reports.goal_row import goal_rows
 from vafa_monai.reports.model_card import model_card
 from vafa_monai.reports.organ_cell import organ_cell
 from vafa_monai.reports.page import data_uri, pretty, render, script_data
@@ -106,6 +107,7 @@ def _render(evidence: Evidence, about: Mapping[str, Any], files: Mapping[str, Pa
         audits=evidence.audits,
         curves=curve_charts(evidence.audits),
         members=ensemble_rows(results),
+        goals=goal_rows(results),
         spectra=spectrum_rows(comparison, volumes),
         viewer=viewer,
         viewer_data=script_data(viewer),
