@@ -14,8 +14,8 @@ NAMES = {
     "vafa_monai.attacks": """
         APGD Ascent Attack AttackEnsemble BIM CosPGD EnsembleAscent EraseOrgan FGSM FrequencyPGD GaussianNoise
         GoalAscent GoalAttack GoalSource GradientAttack GrowOrgan Identity Iterate LossAttack MoveOrgan Norm OrganGoal
-        OutputNorm PGD RandomQuantization Rounding SegPGD ShrinkOrgan SquareAttack SwapOrgans TiledAttack TransferPGD
-        UniformQuantization VAFA ascend climb describe
+        OutputNorm PGD RandomQuantization RangeAdapter Rounding SegPGD ShrinkOrgan SquareAttack SwapOrgans TiledAttack
+        TransferPGD UniformQuantization VAFA ascend climb describe
     """,
     "vafa_monai.frequency": """
         block_dct block_idct block_matrices contract merge_blocks pad_to_blocks quantize round_through smooth_round

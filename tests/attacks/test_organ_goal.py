@@ -86,7 +86,7 @@ OBJECTIONS = [
     (SwapOrgans(first=1, second=3), LINE, "class 3 is absent"),
     (EraseOrgan(organ=1), line(1, 1), "class 1 fills the volume"),
     (ShrinkOrgan(organ=1, voxels=3), LINE, "nothing would be left of class 1"),
-    (MoveOrgan(organ=2, shift=(0, 1, 0)), LINE, "class 2 would leave the volume"),
+    (MoveOrgan(organ=2, shift=(0, 1, 0)), LINE, "nothing would be left of class 2"),
     (GrowOrgan(organ=1, over=[3]), LINE, "there is nothing to change"),
 ]
 

@@ -23,6 +23,7 @@ CHAINS = [
     ["train", "evaluate"],
     ["train", "evaluate", "attack"],
     ["train", "evaluate", "tiles"],
+    ["train", "evaluate", "zscored"],
     ["train", "multi_gpu_train"],
     ["train", "vaft", "multi_gpu_train"],
     *(["train", "evaluate", f"attacks/{name}"] for name in ATTACKS),

@@ -140,6 +140,12 @@ def test_range_and_window_are_those_after_preprocessing(case):
         check(bright, value_range=(-1, 1))
 
 
+def test_every_finite_intensity_passes_without_a_range(case):
+    check(case(image=1e4 * ramp_with(0) - 7), value_range=None)
+    with pytest.raises(ValueError, match=r"lie in value_range \(-inf, inf\) after preprocessing, got"):
+        check(case(), preprocessing=lambda one: {"image": PREPROCESSING(one)["image"] / 0}, value_range=None)
+
+
 def test_intensities_that_resampling_rounded_beyond_the_range_pass(case):
     check(case(image=ramp_with(1.00005)))
 

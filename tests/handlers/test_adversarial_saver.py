@@ -160,3 +160,13 @@ def test_handler_can_be_built_from_json(folder, checkpoint):
     handler = ConfigParser({"handler": config}).get_parsed_content("handler")
     assert (handler.output_dir, handler.about["seed"]) == (folder, 3)
     assert handler.about["attack"]["settings"]["_target_"] == "vafa_monai.attacks.FGSM"
+
+
+def test_sidecar_has_physical_units_and_the_strength(folder, evaluator, saver, threshold_network):
+    attack = FGSM(eps=0.05)
+    window = {"physical_range": (-175, 250), "physical_unit": "HU"}
+    evaluator(threshold_network, [AttackHandler(attack), saver(attack, **window)]).run()
+    sidecar = json.loads((folder / "case_0.json").read_text())
+    assert sidecar["linf_HU"] == pytest.approx(0.05 * 425, rel=1e-4)
+    assert sidecar["rms_HU"] == pytest.approx(sidecar["rms_grey"] * 425 / 255)
+    assert sidecar["attack"]["strength"]["eps"] == {"fraction": 0.05, "grey_levels": 12.75, "HU": 21.25}

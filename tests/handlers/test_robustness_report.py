@@ -13,7 +13,7 @@ import torch
 from monai.bundle import ConfigParser
 from scipy.spatial.distance import cdist
 
-from vafa_monai.attacks import FGSM, AttackEnsemble, Identity, SquareAttack
+from vafa_monai.attacks import FGSM, AttackEnsemble, Identity, RangeAdapter, SquareAttack
 from vafa_monai.handlers import AttackHandler, RobustnessReport
 from vafa_monai.metrics import compute_image_quality
 from vafa_monai.reports import load_results
@@ -304,3 +304,48 @@ def test_result_of_an_ensemble_has_its_members_and_its_name(tmp_path, cases, doc
     assert document["attack"]["settings"]["name"] == "VolAA 1 (steps 2, queries 3)"
     (result,) = load_results(tmp_path / "results")
     assert [row.member for row in ensemble_rows([result])] == list(ensemble.members)
+
+
+def test_result_states_the_strength_and_what_intensities_mean(document_after, threshold_network):
+    attack = FGSM(eps=4 / 255)
+    document = document_after(threshold_network, attack, physical_range=(-175, 250), physical_unit="HU")
+    expected = {"fraction": 0.015686, "grey_levels": 4.0, "HU": 6.666667}
+    assert document["attack"]["strength"] == {"eps": expected, "step_size": expected}
+    intensity = {"value_range": [0.0, 1.0], "physical_range": [-175, 250], "physical_unit": "HU"}
+    assert document["intensity"] == intensity
+    assert document["windows_per_gradient"] is None
+
+
+def test_standardized_cases_have_the_figures_of_the_same_cases_in_the_unit_range(
+    tmp_path, evaluator, report, cases, threshold_network
+):
+    """Every case is shifted and stretched; the adapter attacks, and the report measures, in the range of each."""
+
+    def figures(attack, network, **settings):
+        handler = report(attack, **settings)
+        evaluator(network, [AttackHandler(attack), handler]).run()
+        return json.loads(handler.path.read_text())["cases"]
+
+    for case in cases:
+        case["image"][0, 0, 0, 0], case["image"][0, 0, 0, 1] = 0, 1  # the whole of [0, 1]
+    expected = figures(FGSM(eps=0.05), threshold_network)
+    for case in cases:
+        case["image"] = 3 * case["image"] - 1
+    shifted = torch.nn.Sequential(Unscaled(), threshold_network)
+    found = figures(RangeAdapter(attack=FGSM(eps=0.05)), shifted, value_range=None)
+    for one, other in zip(found, expected, strict=True):
+        assert one["dice"] == other["dice"]
+        for name in ("ssim", "psnr_db", "rms_grey", "linf_grey"):
+            assert one[name] == pytest.approx(other[name], abs=2e-3)
+
+
+class Unscaled(torch.nn.Module):
+    """What brings 3 x - 1 back to x."""
+
+    def forward(self, volume):
+        return (volume + 1) / 3
+
+
+def test_half_a_physical_unit_is_refused(report):
+    with pytest.raises(ValueError, match="physical_unit must come with physical_range"):
+        report(physical_range=(-175, 250))

@@ -82,6 +82,16 @@ def test_rms_largest_change_and_psnr_in_closed_form():
     assert quality[:, 1].tolist() == pytest.approx([20 * math.log10(255 / value) for value in rms], rel=1e-5)
 
 
+def test_range_of_each_clean_sample_and_channel():
+    adv, clean = pair(2, 2, 12, 13, 11)
+    adv[:, 1], clean[:, 1] = 50 * adv[:, 1] - 3, 50 * clean[:, 1] - 3
+    low, high = (part(dim=(2, 3, 4), keepdim=True) for part in (clean.amin, clean.amax))
+    units = [(volume - low) / (high - low) for volume in (adv, clean)]
+    torch.testing.assert_close(compute_image_quality(adv, clean, None), compute_image_quality(*units))
+    flat = torch.ones(1, 1, 12, 13, 11)
+    assert compute_image_quality(flat, flat, None)[0, [0, 2, 3]].tolist() == [1, 0, 0]
+
+
 @pytest.mark.parametrize("value_range", [(-1000.0, 1000.0), (0.0, 255.0), (-0.7, 1.9)], ids=str)
 def test_intensity_unit_does_not_matter(value_range):
     low, high = value_range

@@ -18,6 +18,7 @@ from vafa_monai.attacks.organ_shape import GrowOrgan, MoveOrgan, ShrinkOrgan
 from vafa_monai.attacks.pgd import PGD
 from vafa_monai.attacks.quantization_table import Rounding
 from vafa_monai.attacks.random_quantization import RandomQuantization
+from vafa_monai.attacks.range_adapter import RangeAdapter
 from vafa_monai.attacks.seg_pgd import SegPGD
 from vafa_monai.attacks.setting import describe
 from vafa_monai.attacks.square_attack import SquareAttack
@@ -53,6 +54,7 @@ __all__ = [
     "OrganGoal",
     "OutputNorm",
     "RandomQuantization",
+    "RangeAdapter",
     "Rounding",
     "SegPGD",
     "ShrinkOrgan",

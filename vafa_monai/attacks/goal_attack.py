@@ -11,9 +11,10 @@ from monai.utils import StrEnum, look_up_option
 from torch import Tensor
 
 from vafa_monai.attacks.ascent import Ascent
-from vafa_monai.attacks.attack import Attack, LossAttack, Network
+from vafa_monai.attacks.attack import LossAttack, Network
 from vafa_monai.attacks.objective import require_tensor
 from vafa_monai.attacks.organ_goal import OrganGoal
+from vafa_monai.attacks.wrapper import AttackWrapper
 
 __all__ = ["GoalAscent", "GoalAttack", "GoalSource"]
 
@@ -37,7 +38,7 @@ class GoalAscent(Ascent):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GoalAttack(Attack):
+class GoalAttack(AttackWrapper):
     """Let the network find an anatomy that is not there: an organ erased, swapped, grown, shrunk or moved.
 
     The goal is made of the labels of each sample, and ``attack`` descends towards it. A sample for which the goal makes
@@ -70,12 +71,12 @@ class GoalAttack(Attack):
         (0.0, 1.0, 0.0)
     """
 
-    attack: Attack
     goal: OrganGoal
     source: GoalSource | str = GoalSource.LABEL
 
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
+        super().__post_init__()
         if not isinstance(self.attack, LossAttack):
             raise TypeError(f"attack must be one that can have a target, got {type(self.attack).__name__}.")
         if not self.attack.targeted:
@@ -83,10 +84,6 @@ class GoalAttack(Attack):
         if not isinstance(self.goal, OrganGoal):
             raise TypeError(f"goal must be a goal of vafa_monai.attacks, got {type(self.goal).__name__}.")
         object.__setattr__(self, "source", look_up_option(self.source, GoalSource))
-        super().__post_init__()
-        if self.value_range not in (self.attack.value_range, Attack.value_range):
-            raise ValueError(f"value_range must be that of attack, {self.attack.value_range}, got {self.value_range}.")
-        object.__setattr__(self, "value_range", self.attack.value_range)
 
     def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> GoalAscent:
         before = self._predict(inputs, network)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from scipy.ndimage import distance_transform_edt
@@ -37,6 +38,8 @@ class OrganGoal(ABC):
     Distances are in voxels of the grid that the network sees.
     """
 
+    keeps_organs: ClassVar[bool] = True
+
     @property
     @abstractmethod
     def organs(self) -> tuple[int, ...]:
@@ -58,9 +61,11 @@ class OrganGoal(ABC):
                 return f"class {organ} is absent"
             if (labels == organ).all():
                 return f"class {organ} fills the volume"
-        if torch.equal(self.reach(labels), labels):
+        goal = self.reach(labels)
+        if torch.equal(goal, labels):
             return "there is nothing to change"
-        return ""
+        lost = [organ for organ in self.organs if not (goal == organ).any()]
+        return f"nothing would be left of class {lost[0]}" if lost and self.keeps_organs else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +83,8 @@ class EraseOrgan(OrganGoal):
         >>> EraseOrgan(organ=1)(torch.tensor([2, 1, 1, 0]).view(1, 1, 1, 1, 4)).flatten().tolist()
         [2, 2, 0, 0]
     """
+
+    keeps_organs: ClassVar[bool] = False
 
     organ: int
     replacement: int | None = None

@@ -10,14 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vafa_monai.attacks.ascent import Ascent
-from vafa_monai.attacks.attack import Attack, Network
+from vafa_monai.attacks.attack import Network
 from vafa_monai.attacks.setting import require_block_size
+from vafa_monai.attacks.wrapper import AttackWrapper
 
 __all__ = ["TiledAttack"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TiledAttack(Attack):
+class TiledAttack(AttackWrapper):
     """Attack every tile of a volume by itself, and put the tiles together.
 
     So did the experiments of the VAFA paper: tiles of the network's window without overlap, those at the far border
@@ -43,18 +44,12 @@ class TiledAttack(Attack):
         torch.Size([1, 1, 6, 5, 4])
     """
 
-    attack: Attack
     roi_size: Sequence[int]
 
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
-        if not isinstance(self.attack, Attack):
-            raise TypeError(f"attack must be an attack of vafa_monai.attacks, got {type(self.attack).__name__}.")
-        object.__setattr__(self, "roi_size", require_block_size(self.roi_size, name="roi_size"))
         super().__post_init__()
-        if self.value_range not in (self.attack.value_range, Attack.value_range):
-            raise ValueError(f"value_range must be that of attack, {self.attack.value_range}, got {self.value_range}.")
-        object.__setattr__(self, "value_range", self.attack.value_range)
+        object.__setattr__(self, "roi_size", require_block_size(self.roi_size, name="roi_size"))
 
     def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
         height, width, depth = inputs.shape[2:]

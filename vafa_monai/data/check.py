@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def check_cases(
     *,
     num_classes: int,
     preprocessing: Callable[[Any], Any] | None = None,
-    value_range: Sequence[float] = (0.0, 1.0),
+    value_range: Sequence[float] | None = (0.0, 1.0),
     roi_size: Sequence[int] | None = None,
     unique_names: bool = False,
     exit_on_error: bool = False,
@@ -35,7 +36,7 @@ def check_cases(
         data: cases, dictionaries with the paths ``"image"`` and ``"label"``.
         num_classes: number of classes with the background.
         preprocessing: deterministic transforms of a case, after which the intensities and the size are checked.
-        value_range: lowest and highest intensity after ``preprocessing``.
+        value_range: lowest and highest intensity after ``preprocessing``; ``None`` allows every finite one.
         roi_size: window of the network in voxels; a smaller volume is refused.
         unique_names: refuse two images of one file name, whose results could not be told apart.
         exit_on_error: end the process with the sentence and exit code 1, as configs do, instead of raising.
@@ -149,7 +150,7 @@ def _check_files(case: Mapping[str, Any], num_classes: int) -> None:
 def _check_preprocessed(
     case: Mapping[str, Any],
     preprocessing: Callable[[Any], Any],
-    value_range: Sequence[float],
+    value_range: Sequence[float] | None,
     roi_size: Sequence[int] | None,
 ) -> None:
     """Check what the network will see of a case."""
@@ -159,7 +160,8 @@ def _check_preprocessed(
     if roi_size is not None and any(size < edge for size, edge in zip(shape, roi_size, strict=True)):
         raise ValueError(f"image must be at least as large as the window {tuple(roi_size)}, got {shape}{where}.")
     low, high = float(image.min()), float(image.max())
-    slack = RANGE_TOLERANCE * (value_range[1] - value_range[0])
-    if not (value_range[0] - slack <= low and high <= value_range[1] + slack):
-        rule = f"lie in value_range {tuple(value_range)} after preprocessing"
+    least, most = (-math.inf, math.inf) if value_range is None else value_range
+    slack = 0.0 if value_range is None else RANGE_TOLERANCE * (most - least)
+    if not (-math.inf < low and least - slack <= low and high <= most + slack and high < math.inf):  # NaN fails
+        rule = f"lie in value_range {(least, most)} after preprocessing"
         raise ValueError(f"image must {rule}, got {low:.4g} to {high:.4g}{where}.")

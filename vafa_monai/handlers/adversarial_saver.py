@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from monai.utils import CommonKeys
 from torch import Tensor
 
 from vafa_monai.attacks import describe
+from vafa_monai.attacks.unit import intensity_range, physical_width, strengths
 from vafa_monai.data import sha256, write_json, write_volume
 from vafa_monai.handlers.batch import AdversarialKeys
 from vafa_monai.handlers.provenance import case_name, versions
+from vafa_monai.metrics.image_quality import in_range
 
 __all__ = ["AdversarialSaver"]
 
@@ -35,6 +37,11 @@ class AdversarialSaver:
         attack_name: its name.
         checkpoint: path of the attacked weights.
         seed: seed of the run.
+        physical_range: what lowest and highest intensity mean physically, such as -175 and 250 HU.
+        physical_unit: its unit.
+
+    Raises:
+        ValueError: if only one of ``physical_range`` and ``physical_unit`` is given.
     """
 
     def __init__(
@@ -44,12 +51,15 @@ class AdversarialSaver:
         attack_name: str,
         checkpoint: str,
         seed: int = 0,
+        physical_range: Sequence[float] | None = None,
+        physical_unit: str | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
-        self.about = {"attack": {"name": attack_name, "settings": describe(attack)}, "seed": seed}
+        strength = strengths(attack, physical_range, physical_unit)
+        self.about = {"attack": {"name": attack_name, "settings": describe(attack), "strength": strength}, "seed": seed}
         self.checkpoint = Path(checkpoint)
-        low, high = getattr(attack, "value_range", (0.0, 1.0))
-        self.levels = 255 / (high - low)
+        self.value_range = intensity_range(attack)
+        self.width, self.unit = physical_width(physical_range, physical_unit), physical_unit
 
     def attach(self, engine: Any) -> None:
         """Attach to an evaluator."""
@@ -63,7 +73,7 @@ class AdversarialSaver:
     def _write(self, case: dict[str, Any]) -> None:
         image = case[CommonKeys.IMAGE]
         name = case_name(image)
-        change = (_array(image) - _array(case[AdversarialKeys.CLEAN_IMAGE.value])) * self.levels
+        change = self._change(image, case[AdversarialKeys.CLEAN_IMAGE.value])
         write_volume(self.output_dir / f"{name}_image.nii.gz", _array(image), _affine(image))
         for kind in (CommonKeys.LABEL, AdversarialKeys.NATIVE_LABEL):
             if kind in case:
@@ -75,11 +85,18 @@ class AdversarialSaver:
                 "case": name,
                 **self.about,
                 "checkpoint": {"path": str(self.checkpoint), "sha256": sha256(self.checkpoint)},
-                "rms_grey": float(np.sqrt(np.mean(change**2))),
-                "linf_grey": float(np.abs(change).max()),
+                **change,
                 "versions": versions(),
             },
         )
+
+    def _change(self, image: Tensor, clean: Tensor) -> dict[str, float]:
+        """Return root mean square and largest absolute value of the change, in all units."""
+        adv, original = in_range(image[None].detach(), clean[None].detach(), self.value_range)
+        share = adv - original
+        figures = {"rms": share.square().mean().sqrt().item(), "linf": share.abs().max().item()}
+        units = {"grey": 255.0} | ({str(self.unit): self.width} if self.width else {})
+        return {f"{name}_{unit}": scale * value for unit, scale in units.items() for name, value in figures.items()}
 
 
 def _affine(volume: Tensor) -> np.ndarray:

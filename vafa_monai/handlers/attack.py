@@ -51,6 +51,7 @@ class AttackHandler:
         images = {self.image_key: found.adv, AdversarialKeys.CLEAN_IMAGE.value: found.clean}
         engine.state.batch = {**engine.state.batch, **images}
         engine.state.attack_details, engine.state.attack_cost = found.details, found.cost
+        engine.state.windows_per_gradient = self.windows_per_gradient
 
     @staticmethod
     def keep_clean(engine: Any) -> None:

@@ -89,7 +89,7 @@ class PerceptualSimilarity(IgniteMetricHandler):
     where its weights are absent; ``note`` then says how to provide them.
 
     Args:
-        value_range: lowest and highest intensity.
+        value_range: lowest and highest intensity; ``None`` is the range of each clean sample.
         lpips_weights: path of torchvision's AlexNet weights.
         output_transform: gets ``(adv, clean)`` from the engine's output; the default takes ``image`` and
             ``clean_image``.
@@ -97,7 +97,7 @@ class PerceptualSimilarity(IgniteMetricHandler):
 
     def __init__(
         self,
-        value_range: Sequence[float] = (0.0, 1.0),
+        value_range: Sequence[float] | None = (0.0, 1.0),
         lpips_weights: str | None = None,
         output_transform: Callable = IMAGES,
     ) -> None:

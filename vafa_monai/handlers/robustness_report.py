@@ -19,6 +19,7 @@ from monai.utils import CommonKeys, string_list_all_gather
 from torch import Tensor
 
 from vafa_monai.attacks import describe
+from vafa_monai.attacks.unit import strengths
 from vafa_monai.data import sha256, whole_file, write_json
 from vafa_monai.handlers.metric import HausdorffDistance95, NormalizedSurfaceDice, OrganPresence, PerceptualSimilarity
 from vafa_monai.handlers.provenance import case_name, versions
@@ -50,12 +51,14 @@ class RobustnessReport:
         role: ``"attack"`` or ``"control"``.
         seed: seed of the run.
         tolerance: accepted surface distance of the surface Dice, in mm.
-        value_range: lowest and highest intensity.
+        value_range: lowest and highest intensity that the network sees; ``None`` is the range of each clean case.
+        physical_range: what these two mean physically, such as -175 and 250 HU.
+        physical_unit: its unit.
         lpips_weights: path of torchvision's AlexNet weights.
         image_quality: measure the change of the image; needs the clean images that the attack handler keeps.
 
     Raises:
-        ValueError: if ``role`` is unknown.
+        ValueError: if ``role`` is unknown, or only one of ``physical_range`` and ``physical_unit`` is given.
     """
 
     def __init__(  # noqa: PLR0913 - what a result must say of itself
@@ -70,7 +73,9 @@ class RobustnessReport:
         role: str = "attack",
         seed: int = 0,
         tolerance: float = 1.0,
-        value_range: Sequence[float] = (0.0, 1.0),
+        value_range: Sequence[float] | None = (0.0, 1.0),
+        physical_range: Sequence[float] | None = None,
+        physical_unit: str | None = None,
         lpips_weights: str | None = None,
         image_quality: bool = True,
     ) -> None:
@@ -81,7 +86,17 @@ class RobustnessReport:
         self.about = {
             "schema": RESULT_SCHEMA,
             "model": model_name,
-            "attack": {"name": attack_name, "role": role, "settings": describe(attack)},
+            "attack": {
+                "name": attack_name,
+                "role": role,
+                "settings": describe(attack),
+                "strength": strengths(attack, physical_range, physical_unit),
+            },
+            "intensity": {
+                "value_range": None if value_range is None else list(value_range),
+                "physical_range": None if physical_range is None else list(physical_range),
+                "physical_unit": physical_unit,
+            },
             "classes": list(classes),
             "seed": seed,
         }
@@ -93,7 +108,7 @@ class RobustnessReport:
         }
         if image_quality:
             self.metrics["image_quality"] = PerceptualSimilarity(value_range, lpips_weights)
-        self.value_range = (float(value_range[0]), float(value_range[1]))
+        self.value_range = None if value_range is None else (float(value_range[0]), float(value_range[1]))
         self._names: list[str] = []
         self._told: list[str] = []  # JSON
         self._snapshot: dict[str, np.ndarray] = {}
@@ -135,6 +150,7 @@ class RobustnessReport:
             return
         slices = self.path.with_suffix(".npz")
         content = self._content(engine, names) | ({"cost": cost} if cost else {}) | {"slices": slices.name}
+        content["windows_per_gradient"] = getattr(engine.state, "windows_per_gradient", None)
         content["cases"] = [case | json.loads(more) for case, more in zip(content["cases"], told, strict=True)]
         with whole_file(slices) as beside:
             np.savez_compressed(beside, case=np.array(names[0]), **self._snapshot)  # type: ignore[arg-type]

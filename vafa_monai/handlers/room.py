@@ -63,8 +63,7 @@ def attack_in_room(
 ) -> tuple[Tensor, list[dict[str, Any]], Room]:
     """Attack a batch, and again in a smaller room for as long as memory runs out.
 
-    Fewer windows at once and checkpointing change nothing but rounding. Fewer volumes neither, but a random attack
-    draws for each part of a batch what it draws for the first.
+    Nothing changes but rounding: every sample of a batch is attacked by itself, with the same random numbers.
 
     Args:
         attack: the attack.

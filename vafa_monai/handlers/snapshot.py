@@ -24,7 +24,7 @@ Place = tuple[slice, ...]
 
 
 def case_snapshot(
-    case: dict[str, Any], output: dict[str, Any], value_range: tuple[float, float] = (0.0, 1.0)
+    case: dict[str, Any], output: dict[str, Any], value_range: tuple[float, float] | None = (0.0, 1.0)
 ) -> dict[str, np.ndarray]:
     """Return the middle axial slice of a case, image and masks in the grid of the image, and its small volume.
 
@@ -34,13 +34,14 @@ def case_snapshot(
     Args:
         case: one item of the batch: image, label, and the clean image where an attack handler kept it.
         output: the same item of the output, with the prediction.
-        value_range: lowest and highest intensity of the images; the small volume has them in [0, 1].
+        value_range: lowest and highest intensity of the images; ``None`` is the range of the clean one. The small
+            volume has them in [0, 1].
     """
     volumes = _volumes(case, output)
     middle = volumes["adv"].shape[-1] // 2
     slices = {name: volume[..., middle] for name, volume in volumes.items()}
-    low, high = value_range
-    units = {name: (volumes[name] - low) / (high - low) for name in ("clean", "adv")}
+    low, high = (volumes["clean"].min(), volumes["clean"].max()) if value_range is None else value_range
+    units = {name: (volumes[name] - low) / ((high - low) or 1) for name in ("clean", "adv")}
     return slices | small_volume(volumes | units, _spacing(case[CommonKeys.IMAGE]))
 
 

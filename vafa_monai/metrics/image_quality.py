@@ -10,6 +10,7 @@ from monai.metrics.regression import compute_ssim_and_cs
 from monai.utils import MetricReduction
 from torch import Tensor
 
+from vafa_monai.attacks.range_adapter import sample_range
 from vafa_monai.metrics.lpips_network import SMALLEST_SLICE, load_lpips, lpips_by_slices
 
 __all__ = ["QUALITY_NAMES", "PerceptualSimilarityMetric", "compute_image_quality"]
@@ -20,13 +21,14 @@ WINDOW_SIGMA = 1.5
 QUALITY_NAMES = ("ssim", "psnr_db", "rms_grey", "linf_grey", "lpips")
 
 
-def compute_image_quality(adv: Tensor, clean: Tensor, value_range: Sequence[float] = (0.0, 1.0)) -> Tensor:
+def compute_image_quality(adv: Tensor, clean: Tensor, value_range: Sequence[float] | None = (0.0, 1.0)) -> Tensor:
     """Compare attacked with clean volumes, one row a sample.
 
     Args:
         adv: attacked volumes of shape ``(B, C, H, W, D)``.
         clean: clean volumes of the same shape.
-        value_range: lowest and highest intensity; a grey level is 1/255 of its width.
+        value_range: lowest and highest intensity; a grey level is 1/255 of its width. ``None`` is the range of each
+            clean sample, channel by channel, as :class:`vafa_monai.attacks.RangeAdapter` takes it.
 
     Returns:
         Shape ``(B, 4)``: SSIM (Gaussian window of 11 voxels, smaller in thin volumes, sigma 1.5), PSNR in dB (infinite
@@ -42,8 +44,7 @@ def compute_image_quality(adv: Tensor, clean: Tensor, value_range: Sequence[floa
     """
     if adv.shape != clean.shape:
         raise ValueError(f"clean must have the shape of adv {tuple(adv.shape)}, got {tuple(clean.shape)}.")
-    low, high = value_range
-    attacked, original = (((volume - low) / (high - low)).float() for volume in (adv, clean))
+    attacked, original = in_range(adv, clean, value_range)
     change = (attacked - original).flatten(1)
     rms = change.square().mean(1).sqrt()
     window = [min(WINDOW_EDGE, size) for size in adv.shape[2:]]
@@ -52,19 +53,26 @@ def compute_image_quality(adv: Tensor, clean: Tensor, value_range: Sequence[floa
     return torch.stack(columns, dim=1)
 
 
+def in_range(adv: Tensor, clean: Tensor, value_range: Sequence[float] | None) -> tuple[Tensor, Tensor]:
+    """Return both volumes as float32 with the range at 0 to 1; ``None`` is the range of each channel of ``clean``."""
+    low, width = sample_range(clean) if value_range is None else (value_range[0], value_range[1] - value_range[0])
+    safe = width.where(width > 0, 1) if isinstance(width, Tensor) else width
+    return ((adv - low) / safe).float(), ((clean - low) / safe).float()
+
+
 class PerceptualSimilarityMetric(CumulativeIterationMetric):
     """Accumulate :func:`compute_image_quality` and LPIPS of ``(adv, clean)`` pairs; columns are ``QUALITY_NAMES``.
 
     LPIPS is NaN without its weights, and for slices with an edge of less than 31 voxels.
 
     Args:
-        value_range: lowest and highest intensity.
+        value_range: lowest and highest intensity; ``None`` is the range of each clean sample.
         lpips_weights: path of torchvision's AlexNet weights; see :func:`vafa_monai.metrics.load_lpips`.
     """
 
-    def __init__(self, value_range: Sequence[float] = (0.0, 1.0), lpips_weights: str | None = None) -> None:
+    def __init__(self, value_range: Sequence[float] | None = (0.0, 1.0), lpips_weights: str | None = None) -> None:
         super().__init__()
-        self.value_range = tuple(value_range)
+        self.value_range = None if value_range is None else tuple(value_range)
         self.lpips, self.note = load_lpips(lpips_weights)
 
     def aggregate(self) -> Tensor:
@@ -78,7 +86,6 @@ class PerceptualSimilarityMetric(CumulativeIterationMetric):
         quality = compute_image_quality(y_pred, y, self.value_range)
         distance = quality.new_full((len(quality), 1), float("nan"))
         if self.lpips is not None and min(y.shape[2:4]) >= SMALLEST_SLICE:
-            low, high = self.value_range
-            adv, clean = (2 * (volume - low) / (high - low) - 1 for volume in (y_pred, y))
+            adv, clean = (2 * volume - 1 for volume in in_range(y_pred, y, self.value_range))
             distance = lpips_by_slices(adv, clean, self.lpips.to(quality.device)).unsqueeze(1)
         return torch.cat([quality, distance.to(quality)], dim=1)

@@ -10,23 +10,26 @@ __all__ = ["setting_text"]
 LEVELS = 255
 
 
-def setting_text(settings: Mapping[str, Any]) -> str:
+def setting_text(settings: Mapping[str, Any], strength: Mapping[str, Mapping[str, float]] | None = None) -> str:
     """Write what strength, steps and blocks an attack had; an attack inside another is described itself.
 
     Args:
         settings: what :func:`vafa_monai.attacks.describe` gave, as a result holds it.
+        strength: what :func:`vafa_monai.attacks.unit.strengths` gave, for physical units.
 
     Example:
         >>> setting_text({"eps": 4 / 255, "steps": 20, "step_size": 0.01, "random_start": True})
         'ε 4/255, 20 steps of 0.01, random start'
+        >>> setting_text({"eps": 4 / 255}, {"eps": {"fraction": 0.015686, "grey_levels": 4.0, "HU": 6.666667}})
+        'ε 4/255 (6.67 HU)'
     """
     inner = settings.get("attack")
     if isinstance(inner, Mapping):
         tiled = str(settings.get("_target_", "")).endswith("TiledAttack")
-        parts = (_goal(settings.get("goal")), setting_text(inner), "tile by tile" if tiled else "")
+        parts = (_goal(settings.get("goal")), setting_text(inner, strength), "tile by tile" if tiled else "")
         return ", ".join(text for text in parts if text)
     name = [str(settings["name"])] if "name" in settings else []
-    return ", ".join([*name, *_strength(settings), *_search(settings)])
+    return ", ".join([*name, *_strength(settings, strength or {}), *_search(settings)])
 
 
 def _goal(goal: Any) -> str:
@@ -39,10 +42,10 @@ def _goal(goal: Any) -> str:
     )
 
 
-def _strength(settings: Mapping[str, Any]) -> list[str]:
+def _strength(settings: Mapping[str, Any], strength: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Return radius, standard deviation, quantization and blocks."""
     parts = [
-        f"{sign} {LEVELS * settings[name]:g}/{LEVELS}"
+        f"{sign} {LEVELS * settings[name]:g}/{LEVELS}{_physical(strength.get(name, {}))}"
         for name, sign in (("eps", "\N{GREEK SMALL LETTER EPSILON}"), ("std", "\N{GREEK SMALL LETTER SIGMA}"))
         if name in settings
     ]
@@ -54,6 +57,12 @@ def _strength(settings: Mapping[str, Any]) -> list[str]:
         else []
     )
     return parts
+
+
+def _physical(units: Mapping[str, float]) -> str:
+    """Return a strength in its physical unit, in brackets; nothing without one."""
+    found = [f"{value:.3g} {unit}" for unit, value in units.items() if unit not in ("fraction", "grey_levels")]
+    return f" ({', '.join(found)})" if found else ""
 
 
 def _search(settings: Mapping[str, Any]) -> list[str]:

@@ -128,13 +128,13 @@ def _render(evidence: Evidence, about: Mapping[str, Any], files: Mapping[str, Pa
 
 
 def _distinct_settings(comparison: Comparison, attack: str) -> list[tuple[str, str]]:
-    """Return the settings of an attack as (models, JSON): one entry if they are the same for every model."""
-    models: dict[str, list[str]] = {}
+    """Return the settings of an attack as (models and words, JSON): one entry if they are the same for every model."""
+    models: dict[tuple[str, str], list[str]] = {}
     for model in comparison.models:
         result = comparison.get(model, attack)
         if result is not None:
-            models.setdefault(pretty(result.settings), []).append(model)
-    return [(", ".join(names), text) for text, names in models.items()]
+            models.setdefault((result.setting_text, pretty(result.settings)), []).append(model)
+    return [(": ".join(filter(None, (", ".join(names), words))), text) for (words, text), names in models.items()]
 
 
 def _versions(results: Sequence[Result], audits: Mapping[str, Audit]) -> dict[str, str]:

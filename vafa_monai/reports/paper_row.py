@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vafa_monai.reports.attack_setting import setting_text
 from vafa_monai.reports.paper_value import METRICS
 from vafa_monai.reports.result import Result
 
@@ -119,7 +118,7 @@ def attack_row(
         )
         for column in columns
     }
-    setting = "" if result is None else setting_text(result.settings)
+    setting = "" if result is None else result.setting_text
     return PaperRow(title=title, in_paper=in_paper, cells=cells, setting=setting, failure=failure)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vafa_monai.handlers.robustness_report import RESULT_SCHEMA
+from vafa_monai.reports.attack_setting import setting_text
 from vafa_monai.reports.audit_document import AUDIT_SCHEMA
 from vafa_monai.reports.case import COUNTS, IMAGE_QUALITY, SEGMENTATION, Case, parse_case
 from vafa_monai.reports.document_file import numbers, read_document, require, require_kinds
@@ -77,6 +78,14 @@ class Result:
     backward: int | None
     slices: Path | None
     document: Mapping[str, Any] = field(repr=False, compare=False)
+
+    @property
+    def setting_text(self) -> str:
+        """The settings of the attack in words."""
+        windows = self.document.get("windows_per_gradient")
+        cheap = f"gradients of {windows} windows" if windows else ""
+        words = setting_text(self.settings, self.document["attack"].get("strength"))
+        return ", ".join(filter(None, (words, cheap)))
 
 
 def load_results(results_dir: str | Path) -> list[Result]:
