@@ -40,6 +40,9 @@ NAMES = {
         QUALITY_NAMES build_lpips compute_hausdorff_distance_95 compute_image_quality compute_normalized_surface_dice
         compute_organ_presence compute_organ_volumes load_lpips lpips_by_slices
     """,
+    "vafa_monai.audit": """
+        AuditCase AuditRun AuditSettings AuditSubject CHECKS Check Finding Outcome Status mean_dice run_audit
+    """,
     "vafa_monai.handlers": """
         AdversarialKeys AdversarialSaver AdversarialTrainingHandler AttackHandler HausdorffDistance95
         NormalizedSurfaceDice OrganPresence PerceptualSimilarity RobustnessReport
@@ -49,8 +52,8 @@ NAMES = {
         PaperTable Result attack_figure build_report dice_chart load_results write_paper_table
     """,
     "vafa_monai.workflows": """
-        BundleRun Conversion Demo DemoSettings Reproduction ReproductionSettings build_bundle_network convert_checkpoint
-        shipped_bundle
+        BundleAudit BundleRun Conversion Demo DemoSettings Reproduction ReproductionSettings build_bundle_network
+        convert_checkpoint shipped_bundle
     """,
 }
 

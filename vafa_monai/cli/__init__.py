@@ -7,6 +7,7 @@ import sys
 
 import fire
 
+from vafa_monai.cli.audit_command import audit
 from vafa_monai.cli.compare_command import compare, leaderboard
 from vafa_monai.cli.data_command import convert, phantom, prepare
 from vafa_monai.cli.report_command import demo, report, reproduce
@@ -14,6 +15,7 @@ from vafa_monai.cli.run_command import attack, evaluate, train
 
 __all__ = [
     "attack",
+    "audit",
     "compare",
     "convert",
     "demo",
@@ -27,7 +29,7 @@ __all__ = [
     "train",
 ]
 
-COMMANDS = (demo, train, attack, evaluate, report, compare, leaderboard, prepare, phantom, convert, reproduce)
+COMMANDS = (demo, train, attack, evaluate, audit, report, compare, leaderboard, prepare, phantom, convert, reproduce)
 
 
 def main() -> None:

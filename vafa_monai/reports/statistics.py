@@ -11,7 +11,9 @@ from itertools import pairwise
 
 import numpy as np
 from scipy.integrate import trapezoid
-from scipy.stats import bootstrap, false_discovery_control, wilcoxon
+from scipy.stats import false_discovery_control, wilcoxon
+
+from vafa_monai.metrics.interval import CONFIDENCE, Interval, mean_interval
 
 __all__ = [
     "CONFIDENCE",
@@ -27,19 +29,6 @@ __all__ = [
     "volume_error",
 ]
 
-CONFIDENCE = 0.95
-RESAMPLES = 9999
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A mean of ``n`` values with the ends of its confidence interval; both ends are ``None`` for fewer than two."""
-
-    mean: float | None
-    low: float | None
-    high: float | None
-    n: int
-
 
 @dataclass(frozen=True, kw_only=True)
 class PairedTest:
@@ -48,40 +37,6 @@ class PairedTest:
     n: int
     difference: Interval
     p_value: float | None
-
-
-def mean_interval(values: Sequence[float | None], *, seed: int = 0) -> Interval:
-    """Return the mean of the values that are known, with its bootstrap 95 % interval.
-
-    The interval is bias-corrected and accelerated (Efron, JASA 1987), of 9999 resamples. Cases are resampled, so it
-    tells what other cases of the same kind would give; it knows nothing of other seeds, scanners or populations.
-
-    Args:
-        values: one number a case; ``None`` is left out.
-        seed: seed of the resampling.
-
-    Returns:
-        No value: all ``None``. One value: its mean and no interval. Equal values: an interval of that value alone.
-
-    Example:
-        >>> mean_interval([0.5, None, 0.5])
-        Interval(mean=0.5, low=0.5, high=0.5, n=2)
-    """
-    known = np.array([value for value in values if value is not None], dtype=np.float64)
-    if len(known) < 2:
-        return Interval(mean=float(known[0]) if len(known) else None, low=None, high=None, n=len(known))
-    mean = float(known.mean())
-    if np.ptp(known) == 0:
-        return Interval(mean=float(known[0]), low=float(known[0]), high=float(known[0]), n=len(known))
-    low, high = bootstrap(
-        (known,),
-        np.mean,
-        confidence_level=CONFIDENCE,
-        n_resamples=RESAMPLES,
-        method="BCa",
-        random_state=np.random.default_rng(seed),
-    ).confidence_interval
-    return Interval(mean=mean, low=float(low), high=float(high), n=len(known))
 
 
 def paired_test(first: Sequence[float | None], second: Sequence[float | None], *, seed: int = 0) -> PairedTest:

@@ -1,0 +1,291 @@
+"""Every check passes a plain model, and catches a twin of it that is broken in one way."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import re
+from dataclasses import dataclass
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.metrics import compute_hausdorff_distance
+from torch import nn
+
+from vafa_monai.attacks import PGD, GaussianNoise, Identity, SquareAttack
+from vafa_monai.audit import CHECKS, Status
+from vafa_monai.audit.budget_checks import check_budget, check_zero_budget
+from vafa_monai.audit.control_checks import check_black_box, check_controls, check_transfer
+from vafa_monai.audit.data_checks import check_splits, check_statistics
+from vafa_monai.audit.file_checks import check_survival
+from vafa_monai.audit.gradient_checks import check_gradient, check_sliding_window
+from vafa_monai.audit.metric_checks import check_metrics
+from vafa_monai.audit.network_checks import check_determinism, check_logits, check_untouched
+from vafa_monai.audit.strength_checks import (
+    check_budget_curve,
+    check_losses,
+    check_restarts,
+    check_single_step,
+    check_steps,
+    check_unbounded,
+    check_unseen,
+)
+from vafa_monai.inferers import SlidingWindowNetwork
+from vafa_monai.metrics import compute_hausdorff_distance_95
+
+EPS = 12 / 255
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: f"{check.id}-{check.name}")
+def test_plain_model_passes(check, plain):
+    finding = check.run(plain)
+    assert finding.status == Status.PASS, finding.sentence
+
+
+# Broken networks
+
+
+class Changed(nn.Module):
+    """The trained network with something wrong before or after it."""
+
+    def __init__(self, network, before=None, after=None):
+        super().__init__()
+        self.network, self.before, self.after = network, before, after
+
+    def forward(self, volume):
+        logits = self.network(volume if self.before is None else self.before(volume))
+        return logits if self.after is None else self.after(logits)
+
+
+class KillGradient(torch.autograd.Function):
+    """A layer whose derivative says 0."""
+
+    @staticmethod
+    def forward(ctx, logits):
+        return logits.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return torch.zeros_like(gradient)
+
+
+@pytest.fixture(scope="session")
+def broken(trained_network, build_subject):
+    """Return the subject of a network that is broken in a way."""
+    ways = {
+        "gradient killed": {"after": KillGradient.apply},
+        "hard rounding": {"before": lambda volume: torch.round(volume * 16) / 16},
+        "logits x 1e4": {"after": lambda logits: 1e4 * logits},
+        "dropout left on": {"before": lambda volume: nn.functional.dropout(volume, 0.2, training=True)},
+        "softmax": {"after": lambda logits: logits.softmax(1)},
+        "sigmoid": {"after": torch.sigmoid},
+        "argmax": {"after": lambda logits: nn.functional.one_hot(logits.argmax(1), 3).movedim(-1, 1).float()},
+        "nan": {"after": lambda logits: logits * float("nan")},
+    }
+    alone = {"argmax": {"inferer": None}}
+    built = {
+        name: build_subject(Changed(copy.deepcopy(trained_network), **way), **alone.get(name, {}))
+        for name, way in ways.items()
+    }
+    return built.__getitem__
+
+
+BROKEN_NETWORKS = [
+    ("gradient killed", check_unbounded, "FAIL", "Without a bound a DSC of 0.8"),
+    ("gradient killed", check_gradient, "FAIL", "100.0% of the gradient is zero"),
+    ("gradient killed", check_steps, "FAIL", "24 steps raise the loss by 0;"),
+    ("gradient killed", check_black_box, "FAIL", "The black box leaves at most [+]0"),
+    ("gradient killed", check_transfer, "FAIL", "Transfer leaves 0.* at most [+]0"),
+    ("hard rounding", check_unbounded, "FAIL", "Without a bound a DSC of 0"),
+    ("hard rounding", check_gradient, "FAIL", "100.0% of the gradient is zero"),
+    ("hard rounding", check_black_box, "FAIL", "The black box leaves at most [+]0"),
+    ("logits x 1e4", check_gradient, "FAIL", "the median voxel is sure by .*e[+]0"),
+    ("logits x 1e4", check_losses, "WARN", "Losses agree to 0"),
+    ("dropout left on", check_determinism, "FAIL", "Logits of one volume differ by"),
+    ("softmax", check_logits, "FAIL", "probabilities that add up to 1"),
+    ("sigmoid", check_logits, "FAIL", "numbers from 0 to 1, as a sigmoid gives them"),
+    ("argmax", check_logits, "FAIL", "there is no gradient to the volume"),
+]
+
+
+@pytest.mark.parametrize(
+    ("way", "check", "status", "sentence"),
+    BROKEN_NETWORKS,
+    ids=[f"{check.__name__}-{way}" for way, check, *_ in BROKEN_NETWORKS],
+)
+def test_broken_network_is_caught(way, check, status, sentence, broken):
+    finding = check(broken(way))
+    assert finding.status.value == status, finding.sentence
+    assert re.search(sentence, finding.sentence), finding.sentence
+
+
+# Broken attacks, metrics, files and data
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwiceAsFar(PGD):
+    """PGD whose projection lets twice the radius through."""
+
+    def _search(self, inputs, targets, network):
+        found = super()._search(inputs, targets, network)
+        return dataclasses.replace(found, adv=self.clip(inputs + 2 * (found.adv - inputs)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutOfRange(PGD):
+    """PGD that forgets the lowest intensity."""
+
+    def _search(self, inputs, targets, network):
+        found = super()._search(inputs, targets, network)
+        return dataclasses.replace(found, adv=found.adv - 0.1)
+
+
+def fills_gradients(inputs, targets, network):
+    """An attack by ``.backward()``, as many are written."""
+    volume = inputs.clone().requires_grad_()
+    network(volume).square().sum().backward()
+    return inputs + 0.01 * volume.grad.sign()
+
+
+def hd95_of_what_is_left(y_pred, y, spacing):
+    """MONAI's HD95, in which a lost organ is NaN and drops out."""
+    y_pred = y_pred.clone()
+    distances = compute_hausdorff_distance(y_pred, y, percentile=95, spacing=list(spacing))
+    return distances.masked_fill(y_pred[:, 1:].flatten(2).sum(2) == 0, float("nan"))
+
+
+def truncating(path, volume, affine):
+    """A writer that stores whole numbers below 256, whatever it is given."""
+    nib.save(nib.Nifti1Image(volume.astype(np.uint8), affine), path)
+
+
+def misaligned(network, inferer):
+    """A sliding window whose gradient is that of the volume one voxel further."""
+    whole = SlidingWindowNetwork.from_inferer(network, inferer)
+    return Changed(whole, before=lambda volume: volume.roll(1, dims=2))
+
+
+def weak(eps):
+    """PGD with a radius of its own, and less of it for more."""
+    return Identity() if eps == 0 else PGD(eps=EPS * (1 - eps) + 0.001, steps=6, iterate="best")
+
+
+BROKEN_PARTS = {
+    "stretch under the identity": (
+        check_zero_budget,
+        {"attacks": {"stretch": Identity(output_norm="slice_minmax")}},
+        "FAIL",
+        "Without budget 'stretch' changes a voxel by",
+    ),
+    "projection lets twice the radius through": (
+        check_budget,
+        {"attacks": {"pgd": TwiceAsFar(eps=EPS, steps=3)}},
+        "FAIL",
+        "'pgd' uses [12][.].* of its budget",
+    ),
+    "intensities out of range": (check_budget, {"attacks": {"pgd": OutOfRange(eps=EPS, steps=3)}}, "FAIL", "uses inf"),
+    "less radius for more budget": (check_budget_curve, {"build": weak}, "FAIL", "The DSC rises by at most [+]0"),
+    "an attack that knows its bound": (check_unbounded, {"attack": PGD(eps=EPS)}, "FAIL", "a DSC of 0"),
+    "zero step": (
+        check_steps,
+        {"build": lambda steps: PGD(eps=EPS, steps=steps, step_size=0)},
+        "FAIL",
+        "24 steps raise the loss by 0;",
+    ),
+    "steps that go too far": (
+        check_steps,
+        {"build": lambda steps: PGD(eps=EPS / steps, steps=steps)},
+        "FAIL",
+        "more steps lower it by up to 0[.]",
+    ),
+    "many small steps": (
+        check_single_step,
+        {"iterative": PGD(eps=EPS, steps=5, step_size=EPS / 100), "single": PGD(eps=EPS, steps=1)},
+        "FAIL",
+        "more than a single one",
+    ),
+    "seeds of unlike strength": (
+        check_restarts,
+        {"build": lambda seed: PGD(eps=EPS * seed, steps=3)},
+        "FAIL",
+        "2 random starts leave DSC that are",
+    ),
+    "noise in place of an attack": (
+        check_controls,
+        {"attack": GaussianNoise(std=0.1), "controls": {"other noise": GaussianNoise(std=0.1, seed=3)}},
+        "FAIL",
+        "% of the harm is adversarial",
+    ),
+    "white box that hardly tries": (
+        check_black_box,
+        {"white": PGD(eps=EPS / 50, steps=1), "black": SquareAttack(eps=EPS, queries=100)},
+        "FAIL",
+        "The black box leaves at most [+]0",
+    ),
+    "direct attack that hardly tries": (check_transfer, {"white": PGD(eps=EPS / 50, steps=1)}, "FAIL", "at most [+]0"),
+    "an unseen attack that is far worse": (
+        check_unseen,
+        {"attacks": {"eight times": PGD(eps=8 * EPS)}},
+        "WARN",
+        "the worst outside it, 'eight times'",
+    ),
+    "windows out of place": (check_sliding_window, {"build": misaligned}, "FAIL", "off autograd through MONAI"),
+    "lost organs drop out": (
+        check_metrics,
+        {"metrics": {"HD95": (hd95_of_what_is_left, False)}},
+        "FAIL",
+        "HD95 improves or stays where an organ is lost",
+    ),
+    "spacing is ignored": (
+        check_metrics,
+        {"metrics": {"HD95": (lambda y_pred, y, _: compute_hausdorff_distance_95(y_pred, y), False)}},
+        "FAIL",
+        "HD95 does not scale with the spacing",
+    ),
+    "writer that truncates": (check_survival, {"writer": truncating}, "FAIL", "float32 [+-]0"),
+}
+
+
+@pytest.mark.parametrize(("check", "parts", "status", "sentence"), BROKEN_PARTS.values(), ids=BROKEN_PARTS)
+def test_broken_part_is_caught(check, parts, status, sentence, plain):
+    finding = check(plain, **parts)
+    assert finding.status.value == status, finding.sentence
+    assert re.search(sentence, finding.sentence), finding.sentence
+
+
+def test_gradients_left_behind_are_caught(build_subject, trained_network):
+    finding = check_untouched(build_subject(copy.deepcopy(trained_network)), attack=fills_gradients)
+    assert finding.status == Status.FAIL
+    assert finding.sentence.startswith("The attack changes gradient of")
+
+
+def test_overlapping_splits_are_caught(build_subject):
+    finding = check_splits(build_subject(splits={"training": ["a", "b"], "validation": ["c"], "test": ["b"]}))
+    assert (finding.status, finding.value) == (Status.FAIL, 1)
+    assert finding.sentence == "Images by content: training 2, validation 1, test 1; 1 in both training and test."
+
+
+def test_few_cases_are_a_warning(plain, build_subject):
+    finding = check_statistics(build_subject(cases=plain.cases[:2]))
+    assert (finding.status, finding.value) == (Status.WARN, 2)
+
+
+def test_network_that_gives_nan_is_no_pass(broken):
+    with pytest.raises(RuntimeError, match="finite losses, got"):
+        check_budget(broken("nan"))
+
+
+@pytest.mark.parametrize(
+    ("check", "changes", "sentence"),
+    [
+        (check_transfer, {"surrogate": None}, "There is no second model to transfer from."),
+        (check_splits, {"splits": None}, "The parts of the data are not known."),
+        (check_sliding_window, {"inferer": None}, "The model is not deployed with MONAI's sliding window."),
+    ],
+    ids=["no surrogate", "no splits", "no sliding window"],
+)
+def test_question_that_cannot_be_asked_is_skipped(check, changes, sentence, build_subject):
+    finding = check(build_subject(**changes))
+    assert (finding.status, finding.sentence) == (Status.SKIP, sentence)

@@ -1,0 +1,53 @@
+"""The JSON document of an audit: its schema, its reader, and that a repeat gives the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from vafa_monai.audit import CHECKS, run_audit
+from vafa_monai.audit import document as document_module
+from vafa_monai.audit.document import AUDIT_SCHEMA, audit_document
+from vafa_monai.reports.audit_document import AUDIT_SCHEMA as READ_SCHEMA
+from vafa_monai.reports.audit_document import parse_audit
+
+SCHEMA = json.loads(Path(document_module.__file__).with_name("audit.schema.json").read_text())
+CHEAP = [check for check in CHECKS if check.name not in ("controls", "unseen", "transfer", "black_box")]
+ABOUT = {"versions": {"torch": "2"}, "checkpoint": {"path": "m.pt", "sha256": "0" * 64}, "command": "vafa-monai audit"}
+
+
+@pytest.fixture(scope="module")
+def documents(plain, build_subject):
+    """The same audit twice, of two subjects."""
+    return [audit_document(one, run_audit(one, CHEAP), model="plain", **ABOUT) for one in (plain, build_subject())]
+
+
+def test_document_fits_its_schema_and_is_read_by_the_report(documents):
+    text = json.loads(json.dumps(documents[0], allow_nan=False))
+    jsonschema.validate(text, SCHEMA)
+    audit = parse_audit(text, "audit.json")
+    assert READ_SCHEMA == AUDIT_SCHEMA
+    assert (audit.model, audit.verdict, audit.sha256) == ("plain", "PASS", "0" * 64)
+    assert [check.id for check in audit.checks] == [check.id for check in CHEAP]
+    assert [curve.name for curve in audit.curves] == ["budget_voxels", "budget_coefficients", "steps"]
+
+
+def test_repeat_gives_the_same_numbers(documents):
+    first, second = ({**one, "seconds": None, "cost": None} for one in documents)
+    assert first == second  # the cost of the first is shared with what was asked before
+
+
+def test_everything_that_makes_the_audit_is_said(documents, plain):
+    settings = documents[0]["settings"]
+    assert settings["steps"] == plain.settings.steps
+    assert settings["attack"] == "VolAA 1 (steps 12, queries 40)"
+    assert documents[0]["cases"] == [case.name for case in plain.cases]
+
+
+@pytest.mark.parametrize("key", SCHEMA["required"])
+def test_document_without_a_part_is_refused(documents, key):
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({name: value for name, value in documents[0].items() if name != key}, SCHEMA)

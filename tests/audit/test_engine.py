@@ -1,0 +1,121 @@
+"""The verdict, what an error becomes, and that runs are shared."""
+
+from __future__ import annotations
+
+import pytest
+
+from vafa_monai.audit import CHECKS, AuditRun, AuditSettings, AuditSubject, Check, Finding, Status, run_audit
+from vafa_monai.audit.curve import audit_curves
+
+IDS = [f"S{number}" for number in (*range(16), 18, 19, 20, 21, 22)]
+
+
+def check_of(result):
+    """A check that finds ``result``, or breaks off with it."""
+
+    def run(subject):
+        if isinstance(result, Exception):
+            raise result
+        return Finding(status=result, sentence="Found.")
+
+    return Check(id="S0", name="one", title="One", meaning="Nothing.", run=run)
+
+
+def test_every_check_of_the_list_is_there_once():
+    assert [check.id for check in CHECKS] == IDS
+    assert len({check.name for check in CHECKS}) == len(CHECKS)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.id)
+def test_texts_of_a_check_are_sentences(check):
+    assert check.meaning.endswith(".")
+    assert not check.title.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        (["PASS", "PASS"], "PASS"),
+        (["PASS", "SKIP"], "PASS"),
+        (["WARN", "PASS"], "WARN"),
+        (["PASS", "WARN", "FAIL", "SKIP"], "FAIL"),
+    ],
+    ids="+".join,
+)
+def test_verdict_is_the_worst_that_was_found(found, verdict, plain):
+    run = run_audit(plain, [check_of(Status(status)) for status in found], curves=False)
+    assert run.verdict.value == verdict
+
+
+def test_check_that_breaks_off_is_a_failure_and_the_others_are_asked(plain):
+    told = []
+    checks = [check_of(ValueError("eps must be at least 0, got -1.\nmore")), check_of(Status.PASS)]
+    run = run_audit(plain, checks, curves=False, told=lambda check, finding: told.append(finding.status))
+    assert told == [Status.FAIL, Status.PASS]
+    assert run.findings[0][1].sentence == "The check broke off: eps must be at least 0, got -1."
+
+
+def test_fault_of_the_program_is_no_finding(plain):
+    with pytest.raises(AttributeError):
+        run_audit(plain, [check_of(AttributeError("no such thing"))], curves=False)
+
+
+def test_attack_runs_once_for_all_that_ask(build_subject):
+    lines = []
+    subject = build_subject(progress=lines.append)
+    first = audit_curves(subject)
+    asked, cost = len(lines), dict(subject.cost)
+    assert audit_curves(subject) == first
+    assert (len(lines), subject.cost) == (asked, cost)
+    assert cost["forward"] > cost["backward"] > 0
+
+
+def test_curves_begin_with_the_clean_volumes_and_fall(plain):
+    voxels, coefficients, steps = audit_curves(plain)
+    clean = sum(outcome.foreground for outcome in plain.clean) / len(plain.clean)
+    for curve in (voxels, coefficients):
+        assert curve["x"][0] == 0
+        assert curve["dice"][0] == pytest.approx(clean, abs=1e-6)
+    for curve in (voxels, coefficients, steps):
+        assert curve["dice"][-1] < curve["dice"][0]
+        assert [len(row) for row in curve["dice_per_class"]] == [3] * len(curve["x"])
+    assert voxels["x"] == pytest.approx([0, 4, 12, 36, 255])
+
+
+def test_network_is_left_as_it_was(plain, trained_network):
+    state = {name: value.clone() for name, value in trained_network.state_dict().items()}
+    trained_network.train()
+    try:
+        run_audit(plain, [check for check in CHECKS if check.name in ("logits", "gradient", "untouched")], curves=False)
+        assert trained_network.training
+    finally:
+        trained_network.eval()
+    assert all(state[name].equal(value) for name, value in trained_network.state_dict().items())
+    assert all(weight.grad is None and weight.requires_grad for weight in trained_network.parameters())
+
+
+def test_empty_run_passes_nothing_but_itself():
+    assert AuditRun(()).verdict == Status.PASS
+
+
+REFUSED = [
+    ({"steps": 0}, "steps must be at least 1 and finite, got 0"),
+    ({"restarts": 1}, "restarts must be at least 2 and finite, got 1"),
+    ({"eps": -1}, "eps must be at least 0 and finite, got -1"),
+    ({"q_max": 0.5}, "q_max must be at least 1 and finite, got 0.5"),
+    ({"eps_curve": (0, 0.5)}, r"eps_curve must end with 1, no budget at all, got \(0, 0.5\)"),
+    ({"steps_curve": (5, 1)}, r"steps_curve must be at least two rising numbers from 0 on, got \(5, 1\)"),
+    ({"block_size": (4, 4)}, r"block_size must be three edges"),
+]
+
+
+@pytest.mark.parametrize(("setting", "message"), REFUSED, ids=[message for _, message in REFUSED])
+def test_impossible_settings_are_refused(setting, message):
+    with pytest.raises(ValueError, match=message):
+        AuditSettings(**setting)
+
+
+def test_cases_must_be_there_and_have_names_of_their_own(plain, trained_network):
+    for cases in ([], [plain.cases[0], plain.cases[0]]):
+        with pytest.raises(ValueError, match="cases must be at least one, of different names"):
+            AuditSubject(trained_network, cases, plain.classes)

@@ -1,0 +1,124 @@
+"""The audit of a bundle's checkpoints, as a user types it."""
+
+import json
+import shutil
+import sys
+from ast import literal_eval
+
+import pytest
+
+from vafa_monai.audit import CHECKS
+from vafa_monai.cli import main
+from vafa_monai.reports import build_report
+from vafa_monai.workflows import BundleAudit
+
+FEW = {"steps": 2, "queries": 2, "restarts": 2, "eps_curve": (0, 4 / 255, 1), "steps_curve": (1, 2)}
+
+
+BOTH = ("models/model.pt", "models/model_vaft.pt")
+
+
+@pytest.fixture(scope="module")
+def overrides(small):
+    """The small network, as the command line gives it to a function; one case."""
+    values = {name: small[name] for name in small if name.startswith(("network_def", "roi_size"))}
+    return {name: literal_eval(str(value)) for name, value in values.items()} | {"num_cases": 1, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def audited(trained, dataset_dir, overrides, tmp_path_factory):
+    """Both models of a bundle, audited; what was told meanwhile."""
+    folder, lines = tmp_path_factory.mktemp("audited") / trained.name, []
+    shutil.copytree(trained, folder)
+    about = {"dataset_dir": dataset_dir, "settings": FEW, "overrides": overrides}
+    BundleAudit(bundle=folder, checkpoints=BOTH, say=lines.append, **about).run()
+    return folder, lines
+
+
+@pytest.fixture
+def audit(copy_trained, dataset_dir, overrides):
+    def build(**changes):
+        about = {"bundle": copy_trained, "dataset_dir": dataset_dir, "settings": FEW, "overrides": overrides}
+        return BundleAudit(**about | changes)
+
+    return build
+
+
+def test_every_model_has_a_document_where_the_report_looks(audited):
+    folder, lines = audited
+    for model in ("model", "model_vaft"):
+        document = json.loads((folder / "eval" / "results" / model / "audit.json").read_text())
+        assert document["checkpoint"]["path"].endswith(f"models/{model}.pt")
+        assert document["verdict"] == "FAIL"  # hardly trained: an attack of two steps is not what it could be
+        assert [check["id"] for check in document["checks"]] == [check.id for check in CHECKS]
+        assert len(document["curves"]) == 3
+    assert len([line for line in lines if line.startswith("  ")]) == 2 * len(CHECKS)
+    assert sum("transfer from" in line for line in lines) == 2
+
+
+def test_command_does_not_repeat_it_and_ends_by_the_verdict(audited, dataset_dir, overrides, monkeypatch, capsys):
+    folder, _ = audited
+    before = {path: path.read_bytes() for path in folder.rglob("audit.json")}
+    settings = [f"--{name}={value}" for name, value in {**FEW, **overrides}.items()]
+    words = [
+        "audit",
+        "--bundle",
+        str(folder),
+        "--dataset_dir",
+        str(dataset_dir),
+        "--checkpoint",
+        ",".join(BOTH),
+        *settings,
+    ]
+    monkeypatch.setattr(sys, "argv", ["vafa-monai", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 3
+    told = capsys.readouterr().out
+    assert told.count("audited already") == 2
+    assert told.endswith("verdict: FAIL\n")
+    assert {path: path.read_bytes() for path in folder.rglob("audit.json")} == before
+
+
+def test_report_shows_the_audit_of_its_results(audited, small, run_chain):
+    folder, _ = audited
+    code, output = run_chain(["train", "evaluate"], {**small, "num_cases": 1}, folder)
+    assert code == 0, output[-3000:]
+    page = build_report(folder / "eval" / "results", folder / "eval", title="Audited")["html"].read_text()
+    assert "Without a bound nothing is left" in page
+    assert "Do not use the numbers under attack" in page
+
+
+@pytest.mark.slow
+def test_other_settings_are_another_audit(audit):
+    path = audit().run()["model"]
+    audit(settings={**FEW, "steps": 3}).run()
+    assert json.loads(path.read_text())["settings"]["steps"] == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"checkpoints": []}, "checkpoint must be at least one file"),
+        ({"checkpoints": ["models/none.pt"]}, "checkpoint must be an existing file, got .*none.pt"),
+        ({"surrogate": "models/none.pt"}, "checkpoint must be an existing file, got .*none.pt"),
+    ],
+    ids=["none", "missing", "missing surrogate"],
+)
+def test_missing_checkpoint_is_refused(audit, changes, message):
+    with pytest.raises(ValueError, match=message):
+        audit(**changes)
+
+
+def test_foreign_file_is_not_overwritten(audit, copy_trained):
+    path = copy_trained / "eval" / "results" / "model" / "audit.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"schema": "other"}')
+    with pytest.raises(ValueError, match=r"output must hold no other audit\.json"):
+        audit().run()
+    assert path.read_text() == '{"schema": "other"}'
+
+
+def test_settings_that_are_none_of_an_audit_are_refused(audit):
+    with pytest.raises(ValueError, match=r"settings must be those of an audit, got \['speed'\]"):
+        audit(settings={"speed": 1}).run()

@@ -1,0 +1,72 @@
+"""The attacks of an audit, at the budgets of its settings: equal settings are run once, whoever asks."""
+
+from __future__ import annotations
+
+import warnings
+
+from vafa_monai.attacks import APGD, PGD, Attack, AttackEnsemble, FrequencyPGD, Identity
+from vafa_monai.audit.subject import AuditSubject, Outcome
+from vafa_monai.losses import MaskedCrossEntropyLoss
+
+__all__ = ["box_attack", "ensemble", "headline", "unbounded", "voxel_attack"]
+
+UNBOUNDED_STEPS = 3  # times those of the other attacks; the way is longer
+
+
+def voxel_attack(subject: AuditSubject, eps: float | None = None, steps: int | None = None, seed: int = 0) -> Attack:
+    """Return PGD with the best iterate: from the clean volume, or for a ``seed`` above 0 from a random start."""
+    settings = subject.settings
+    eps = settings.eps if eps is None else eps
+    if eps == 0:
+        return Identity(value_range=subject.value_range)
+    return PGD(
+        eps=eps,
+        steps=settings.steps if steps is None else steps,
+        iterate="best",
+        random_start=seed > 0,
+        seed=seed,
+        value_range=subject.value_range,
+    )
+
+
+def box_attack(subject: AuditSubject, q_max: float | None = None, edge: int | None = None) -> Attack:
+    """Return PGD in a box of DCT coefficients, of the block size of the settings or of cubes of ``edge`` voxels."""
+    settings = subject.settings
+    return FrequencyPGD(
+        q_max=settings.q_max if q_max is None else q_max,
+        block_size=settings.block_size if edge is None else (edge,) * 3,
+        steps=settings.steps,
+        loss_function=MaskedCrossEntropyLoss(balanced=True),
+        value_range=subject.value_range,
+    )
+
+
+def ensemble(subject: AuditSubject) -> AttackEnsemble:
+    """Return the attack that the headline is quoted by."""
+    settings = subject.settings
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a budget of 0 is the user's choice here
+        return AttackEnsemble(
+            eps=settings.eps,
+            q_max=settings.q_max,
+            block_size=settings.block_size,
+            steps=settings.steps,
+            queries=settings.queries,
+            seed=settings.seed,
+            value_range=subject.value_range,
+        )
+
+
+def headline(subject: AuditSubject, attack: Attack | None = None) -> tuple[Outcome, ...]:
+    """Return what the ensemble, or another attack in its place, did to every case, with the volumes."""
+    return subject.outcomes(ensemble(subject) if attack is None else attack, keep=True)
+
+
+def unbounded(subject: AuditSubject) -> Attack:
+    """Return an attack that may change every voxel to every intensity."""
+    return APGD(
+        eps=1,
+        steps=UNBOUNDED_STEPS * subject.settings.steps,
+        loss_function=MaskedCrossEntropyLoss(balanced=True),
+        value_range=subject.value_range,
+    )

@@ -1,0 +1,204 @@
+"""What is audited: a network, how it is run, and the cases that it is attacked on."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import torch
+from monai.inferers import SlidingWindowInferer
+from monai.utils import ensure_tuple_rep
+from torch import Tensor, nn
+
+from vafa_monai.attacks import Attack, Identity, describe
+from vafa_monai.attacks.ensemble import class_dice
+from vafa_monai.attacks.setting import require_range
+from vafa_monai.audit.setting import AuditSettings
+from vafa_monai.inferers import InferredNetwork, PassCounter, SlidingWindowNetwork, evaluating
+from vafa_monai.losses import dice_ce
+
+__all__ = ["SLACK", "AuditCase", "AuditSubject", "Outcome", "mean_dice"]
+
+SLACK = 1e-5  # of the width: float32
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AuditCase:
+    """One case in the grid and the intensities of the network.
+
+    Args:
+        name: its name.
+        image: volume ``(1, C, H, W, D)``.
+        label: class indices ``(1, 1, H, W, D)``.
+        spacing: edges of a voxel, in mm.
+    """
+
+    name: str
+    image: Tensor
+    label: Tensor
+    spacing: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcome:
+    """What one attack did to one case.
+
+    Args:
+        case: name of the case.
+        dice: DSC of every class, ``(classes,)``, NaN for a class that the case has not.
+        loss: soft Dice plus cross entropy of the attacked volume.
+        linf: largest change of a voxel, as a fraction of the width of the intensities.
+        rms: root mean square of the change, in the same unit.
+        sound: whether the volume is finite, and has the shape, dtype and intensities of the clean one.
+        adv: attacked volume ``(1, C, H, W, D)``, if it was to be kept.
+        details: what the attack tells of the case, such as the members of an ensemble.
+    """
+
+    case: str
+    dice: Tensor
+    loss: float
+    linf: float
+    rms: float
+    sound: bool
+    adv: Tensor | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def foreground(self) -> float:
+        """Mean DSC of the classes after the first."""
+        return self.dice[1:].nanmean().item()
+
+
+class AuditSubject:
+    """A network with its inferer and cases; it runs an attack once, however many checks ask for it.
+
+    Everything runs in eval mode, through the deployed pipeline: the blended logits of a sliding window, or the network
+    itself. The mode of the network is put back.
+
+    Args:
+        network: maps windows to logits.
+        cases: cases to attack, in the grid and intensities of the network.
+        classes: names of the classes, background first.
+        inferer: MONAI inferer that the model is deployed with; ``None`` calls the network.
+        settings: how hard the audit tries.
+        value_range: lowest and highest intensity that the network's input can have.
+        surrogate: another network of the same task, for transfer attacks; without it that check is skipped.
+        splits: content hashes of the images of each part of the data, by name, such as ``"training"`` and ``"test"``.
+        progress: told, as one line, what is run.
+
+    Raises:
+        ValueError: if there are no cases, or two of one name.
+    """
+
+    def __init__(  # noqa: PLR0913 - what an audit must know
+        self,
+        network: nn.Module,
+        cases: Sequence[AuditCase],
+        classes: Sequence[str],
+        *,
+        inferer: Callable[..., Tensor] | None = None,
+        settings: AuditSettings | None = None,
+        value_range: Sequence[float] = (0.0, 1.0),
+        surrogate: nn.Module | None = None,
+        splits: Mapping[str, Sequence[str]] | None = None,
+        progress: Callable[[str], None] | None = None,
+    ) -> None:
+        names = [case.name for case in cases]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"cases must be at least one, of different names, got {names!r}.")
+        self.network, self.cases, self.classes, self.inferer = network, tuple(cases), tuple(classes), inferer
+        self.settings = AuditSettings() if settings is None else settings
+        self.value_range = require_range("value_range", value_range)
+        self.surrogate, self.splits = surrogate, splits
+        self.progress = progress
+        self.cost = {"forward": 0, "backward": 0}
+        self._outcomes: dict[str, tuple[Outcome, ...]] = {}
+
+    @property
+    def width(self) -> float:
+        """Width of the intensity range."""
+        return self.value_range[1] - self.value_range[0]
+
+    @property
+    def clean(self) -> tuple[Outcome, ...]:
+        """The cases as they are."""
+        return self.outcomes(Identity(value_range=self.value_range))
+
+    def pipeline(self, network: nn.Module | None = None) -> nn.Module:
+        """Return what the inferer makes of a network, differentiable; by default of the audited one."""
+        network = self.network if network is None else network
+        if SlidingWindowNetwork.can_stand_for(self.inferer):
+            return SlidingWindowNetwork.from_inferer(network, cast(SlidingWindowInferer, self.inferer))
+        return InferredNetwork(network, self.inferer)
+
+    def window(self, case: AuditCase) -> tuple[Tensor, Tensor]:
+        """Return volume and label of the first window that the inferer cuts from a case, or all of it."""
+        edges = getattr(self.inferer, "roi_size", case.image.shape[2:])
+        height, width, depth = (int(edge) for edge in ensure_tuple_rep(edges, 3))
+        part = (..., slice(height), slice(width), slice(depth))
+        return case.image[part], case.label[part]
+
+    def logits(self, volume: Tensor) -> Tensor:
+        """Return the logits of a volume, in eval mode and without gradient."""
+        whole = self.pipeline()
+        with evaluating(whole), torch.no_grad(), PassCounter(self.network) as passes:
+            logits: Tensor = whole(volume)
+        self._count(passes)
+        return logits
+
+    def outcomes(self, attack: Attack, keep: bool = False) -> tuple[Outcome, ...]:
+        """Return what ``attack`` does to every case, in their order; the second time without running it again.
+
+        Args:
+            attack: the attack.
+            keep: keep the volumes, too, which takes memory.
+        """
+        described = describe(attack)
+        key = json.dumps([described, keep], sort_keys=True, default=str)
+        if key not in self._outcomes:
+            if self.progress is not None:
+                self.progress(f"{described['_target_'].rpartition('.')[2]} on {len(self.cases)} cases")
+            found = (self.attacked(attack, case) for case in self.cases)
+            self._outcomes[key] = tuple(one if keep else replace(one, adv=None) for one in found)
+        return self._outcomes[key]
+
+    def attacked(self, attack: Attack, case: AuditCase) -> Outcome:
+        """Attack one case, and keep its volume."""
+        whole = self.pipeline()
+        with evaluating(whole), PassCounter(self.network) as passes:
+            found = attack.run(case.image, case.label, whole)
+        self._count(passes)
+        return self.judged(case, found.adv, found.details()[0])
+
+    def judged(self, case: AuditCase, adv: Tensor, details: Mapping[str, Any] | None = None) -> Outcome:
+        """Return what an attacked volume of one case does to the model."""
+        logits = self.logits(adv)
+        loss = dice_ce()(logits, case.label).item()
+        change = ((adv - case.image).double() / self.width).abs() if adv.shape == case.image.shape else None
+        return Outcome(
+            case=case.name,
+            dice=class_dice(logits, case.label)[0],
+            loss=loss,
+            linf=math.inf if change is None else change.max().item(),
+            rms=math.inf if change is None else change.square().mean().sqrt().item(),
+            sound=change is not None and self._is_sound(adv, case.image),
+            adv=adv,
+            details=details or {},
+        )
+
+    def _is_sound(self, adv: Tensor, clean: Tensor) -> bool:
+        """Tell whether an attacked volume is one that the network could be given."""
+        (low, high), slack = self.value_range, SLACK * self.width
+        return adv.dtype == clean.dtype and bool(((adv >= low - slack) & (adv <= high + slack)).all())  # NaN fails
+
+    def _count(self, passes: PassCounter) -> None:
+        """Add to the cost of the audit."""
+        self.cost = {way: windows + getattr(passes, way) for way, windows in self.cost.items()}
+
+
+def mean_dice(outcomes: Sequence[Outcome]) -> float:
+    """Return the mean over cases of the foreground DSC, without those that have none."""
+    return torch.tensor([outcome.foreground for outcome in outcomes]).nanmean().item()

@@ -1,0 +1,158 @@
+"""The audit of the checkpoints of a bundle, one document each, where the report finds it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vafa_monai.audit import CHECKS, AuditSettings, Check, Finding, Status, run_audit
+from vafa_monai.audit.document import AUDIT_SCHEMA, audit_document
+from vafa_monai.data import sha256, write_json
+from vafa_monai.handlers.provenance import versions
+from vafa_monai.workflows.audit_subject import BundleModel, load_subject
+from vafa_monai.workflows.time_left import TimeLeft
+
+__all__ = ["BundleAudit"]
+
+FILE = "audit.json"
+CURVES = "curves"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleAudit:
+    """Audit checkpoints of a bundle through its own configs; what was audited with the same settings is not again.
+
+    Args:
+        bundle: folder of the bundle.
+        dataset_dir: folder of the data.
+        checkpoints: files of the weights, relative to the bundle; each is the other's model to transfer from.
+        surrogate: another checkpoint to transfer from, for all.
+        output: folder of the documents, ``<output>/<model>/audit.json``; by default ``eval/results`` of the bundle.
+        settings: settings of :class:`vafa_monai.audit.AuditSettings` other than those of the bundle.
+        overrides: config ids and values, such as ``num_cases``.
+        command: the command line, for the document.
+        say: told of every step, line by line.
+
+    Raises:
+        ValueError: if there is no checkpoint, one is missing, or a document of something else is in the way.
+    """
+
+    bundle: Path
+    dataset_dir: Path
+    checkpoints: Sequence[str] = ("models/model.pt",)
+    surrogate: str | None = None
+    output: Path | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    command: str | None = None
+    say: Callable[[str], None] = field(default=logging.getLogger(__name__).info, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what is not there."""
+        if not self.checkpoints:
+            raise ValueError(f"checkpoint must be at least one file, got {self.checkpoints!r}.")
+        for name in (*self.checkpoints, *([self.surrogate] if self.surrogate else [])):
+            if not self._file(name).is_file():
+                raise ValueError(f"checkpoint must be an existing file, got {str(self._file(name))!r}.")
+
+    def run(self) -> dict[str, Path]:
+        """Audit every checkpoint.
+
+        Returns:
+            The documents by the name of the model.
+        """
+        return {self._file(name).stem: self._audit(name) for name in self.checkpoints}
+
+    def verdict(self, paths: Mapping[str, Path]) -> Status:
+        """Return the worst verdict of the documents."""
+        found = {json.loads(path.read_text(encoding="utf-8"))["verdict"] for path in paths.values()}
+        return next(status for status in (Status.FAIL, Status.WARN, Status.PASS) if status in found)
+
+    def _audit(self, name: str) -> Path:
+        """Audit one checkpoint, unless that was done."""
+        path, other = self._path(name), self._other(name)
+        model = self._model(name)
+        settings = model.settings(**self.settings)
+        if self._is_done(path, name, settings):
+            self.say(f"{path.parent.name}: audited already, {path}")
+            return path
+        self.say(f"{path.parent.name}: {self._file(name)}" + (f", transfer from {other}" if other else ""))
+        subject = load_subject(model, self.settings, None if other is None else self._model(other))
+        run = run_audit(subject, told=_Teller(settings, self.say))
+        about = {"path": str(self._file(name)), "sha256": sha256(self._file(name))}
+        document = audit_document(
+            subject, run, model=path.parent.name, versions=versions(), checkpoint=about, command=self.command
+        )
+        write_json(path, document)
+        self.say(f"{path.parent.name}: {run.verdict.value} in {run.seconds:.0f} s, {path}")
+        return path
+
+    def _is_done(self, path: Path, name: str, settings: AuditSettings) -> bool:
+        """Tell whether the document of this audit is there; an older one of the same model is replaced by the new."""
+        if not path.is_file():
+            return False
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document.get("schema") != AUDIT_SCHEMA:
+            raise ValueError(f"output must hold no other {FILE}, got {str(path)!r}.")
+        known = document["settings"]
+        same = all(known.get(key) == _plain(value) for key, value in vars(settings).items())
+        return same and (document["checkpoint"] or {}).get("sha256") == sha256(self._file(name))
+
+    def _other(self, name: str) -> str | None:
+        """Return the checkpoint to transfer from: the one asked for, or the first other one."""
+        return self.surrogate or next((other for other in self.checkpoints if other != name), None)
+
+    def _model(self, name: str) -> BundleModel:
+        return BundleModel(
+            Path(self.bundle), self._file(name), {**self.overrides, "dataset_dir": str(self.dataset_dir)}
+        )
+
+    def _file(self, name: str) -> Path:
+        return Path(self.bundle).resolve() / name
+
+    def _path(self, name: str) -> Path:
+        folder = Path(self.bundle) / "eval" / "results" if self.output is None else Path(self.output)
+        return folder / self._file(name).stem / FILE
+
+
+class _Teller:
+    """Tell every finding with the time that is left."""
+
+    def __init__(self, settings: AuditSettings, say: Callable[[str], None]) -> None:
+        self.costs = _costs(settings)
+        self.left = TimeLeft({"check": list(self.costs.values())})
+        self.say, self.since = say, time.perf_counter()
+
+    def __call__(self, check: Check, finding: Finding) -> None:
+        now = time.perf_counter()
+        self.left.done("check", self.costs[check.id], now - self.since)
+        self.since = now
+        self.say(f"  {finding.status.value:4} {check.id:3} {check.title}: {finding.sentence} ({self.left})")
+
+
+def _costs(settings: AuditSettings) -> dict[str, float]:
+    """Return about how many steps of an attack every check takes, those of others that it shares left out."""
+    steps, ensemble = settings.steps, 7 * settings.steps + settings.queries / 3
+    return {check.id: 1.0 for check in CHECKS} | {
+        "S1": 2.0 * steps,
+        "S2": (len(settings.eps_curve) - 1.0) * steps,
+        "S3": 3.0 * steps,
+        "S4": float(sum(settings.steps_curve)),
+        "S6": float(settings.restarts * steps),
+        "S7": ensemble,
+        "S9": float(steps),
+        "S15": 3.0 * steps,
+        CURVES: 3.0 * steps,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a setting as the document has it."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -1,0 +1,129 @@
+"""What the configs of a bundle say of a model that is audited: network, pipeline, cases, budgets, parts of the data."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor, list_data_collate, load_decathlon_datalist
+from monai.data.utils import affine_to_spacing
+from torch import nn
+
+from vafa_monai.audit import AuditCase, AuditSettings, AuditSubject
+from vafa_monai.data import check_cases, check_checkpoint, read_checkpoint, sha256
+from vafa_monai.data.checkpoint import extract_weights
+from vafa_monai.handlers.provenance import case_name
+from vafa_monai.workflows.bundle_run import BundleRun
+
+__all__ = ["BundleModel", "load_subject"]
+
+PARTS = ("training", "validation", "test")
+FROM_BUNDLE = ("eps", "q_max", "block_size", "seed")
+
+
+class BundleModel:
+    """The parsed configs of a bundle, for one checkpoint.
+
+    Args:
+        bundle: folder of the bundle.
+        checkpoint: file of the weights.
+        overrides: config ids and values, ``dataset_dir`` among them.
+
+    Raises:
+        ValueError: if the folder is no bundle.
+    """
+
+    def __init__(self, bundle: Path, checkpoint: Path, overrides: Mapping[str, Any]) -> None:
+        self.checkpoint = checkpoint
+        run = BundleRun(bundle=bundle, overlays=["evaluate"], overrides={**overrides, "ckpt_path": str(checkpoint)})
+        self.parser: ConfigParser = run.workflow().parser
+
+    def get(self, name: str) -> Any:
+        """Return what a config id stands for."""
+        return self.parser.get_parsed_content(name)
+
+    def network(self) -> nn.Module:
+        """Return the network with its weights, in eval mode.
+
+        Raises:
+            ValueError: if the checkpoint is missing or of another network.
+        """
+        network: nn.Module = self.parser.get_parsed_content("network_def", instantiate=True)
+        check_checkpoint(self.checkpoint, network)
+        network.load_state_dict(extract_weights(read_checkpoint(self.checkpoint)))
+        return network.to(self.get("device")).eval()
+
+    def cases(self) -> list[AuditCase]:
+        """Return the cases as the network sees them.
+
+        Raises:
+            ValueError: if a case cannot be attacked.
+        """
+        preprocessing, data = self.get("validate#preprocessing"), self.get("validate#data")
+        names = {"num_classes": "num_classes", "value_range": "image_range", "roi_size": "least_size"}
+        known = {argument: self.get(name) for argument, name in names.items()}
+        check_cases(data, preprocessing=preprocessing, unique_names=True, **known)
+        return [self._case(preprocessing(dict(case))) for case in data]
+
+    def settings(self, **changes: Any) -> AuditSettings:
+        """Return the settings of an audit, with the budgets of the bundle where nothing else is asked for."""
+        asked = {name: value for name, value in changes.items() if value is not None}
+        unknown = asked.keys() - {one.name for one in fields(AuditSettings)}
+        if unknown:
+            raise ValueError(f"settings must be those of an audit, got {sorted(unknown)}.")
+        return AuditSettings(**{name: self.get(name) for name in FROM_BUNDLE} | asked)
+
+    def splits(self) -> dict[str, list[str]]:
+        """Return the hashes of the images of every part of the data."""
+        datalist, found = self.get("datalist"), {}
+        for part in PARTS:
+            try:
+                listed = load_decathlon_datalist(datalist, True, part)
+            except ValueError:  # the list has no such part
+                logging.getLogger(__name__).info("%s has no part %r", datalist, part)
+                continue
+            found[part] = [sha256(case["image"]) for case in listed]
+        return found
+
+    def _case(self, loaded: Mapping[str, Any]) -> AuditCase:
+        """Return one case as a batch of one."""
+        image, device = loaded["image"], self.get("device")
+        spacing = affine_to_spacing(image.affine).tolist() if isinstance(image, MetaTensor) else [1.0] * 3
+        batch = list_data_collate([{key: loaded[key] for key in ("image", "label")}])
+        plain = {key: torch.as_tensor(batch[key].as_tensor(), device=device) for key in ("image", "label")}
+        return AuditCase(name=case_name(image), spacing=tuple(spacing), **plain)
+
+
+def load_subject(
+    model: BundleModel,
+    settings: Mapping[str, Any],
+    surrogate: BundleModel | None = None,
+    progress: Callable[[str], None] | None = None,
+    splits: Mapping[str, Sequence[str]] | None = None,
+) -> AuditSubject:
+    """Return the subject of an audit.
+
+    Args:
+        model: what is audited.
+        settings: settings of the audit that are not those of the bundle.
+        surrogate: another model of the same bundle, for transfer.
+        progress: told what is run.
+        splits: hashes of the parts of the data; by default they are computed.
+    """
+    value_range = model.get("value_range")
+    return AuditSubject(
+        model.network(),
+        model.cases(),
+        model.get("classes"),
+        inferer=model.get("validate#inferer"),
+        settings=model.settings(**settings),
+        value_range=value_range,
+        surrogate=None if surrogate is None else surrogate.network(),
+        splits=model.splits() if splits is None else splits,
+        progress=progress,
+    )
