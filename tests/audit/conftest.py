@@ -35,6 +35,7 @@ def build_subject(trained_network, other_network, session_cases):
             "settings": SETTINGS,
             "surrogate": other_network,
             "splits": SPLITS,
+            "batch_size": 4,
         }
         return AuditSubject(network or trained_network, changes.pop("cases", cases), CLASSES, **about | changes)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from vafa_monai.audit import CHECKS, AuditRun, AuditSettings, AuditSubject, Check, Finding, Status, run_audit
+from vafa_monai.attacks import FrequencyPGD
+from vafa_monai.audit import CHECKS, AuditCase, AuditRun, AuditSettings, AuditSubject, Check, Finding, Status, run_audit
 from vafa_monai.audit.curve import audit_curves
 
 IDS = [f"S{number}" for number in (*range(16), 18, 19, 20, 21, 22)]
@@ -119,3 +121,20 @@ def test_cases_must_be_there_and_have_names_of_their_own(plain, trained_network)
     for cases in ([], [plain.cases[0], plain.cases[0]]):
         with pytest.raises(ValueError, match="cases must be at least one, of different names"):
             AuditSubject(trained_network, cases, plain.classes)
+
+
+def test_batches_give_what_single_cases_give(plain, build_subject):
+    attack = FrequencyPGD(block_size=(4, 3, 5), steps=3)
+    smaller = AuditCase(name="smaller", image=plain.cases[0].image[..., :5], label=plain.cases[0].label[..., :5])
+    cases = [*plain.cases[:3], smaller, *plain.cases[3:]]
+    together, single = (build_subject(cases=cases, batch_size=size).outcomes(attack, keep=True) for size in (4, 1))
+    assert [one.case for one in together] == [one.case for one in single] == [case.name for case in cases]
+    for one, other in zip(together, single, strict=True):
+        assert one.loss == pytest.approx(other.loss, abs=1e-4)
+        assert one.foreground == pytest.approx(other.foreground, abs=5e-3)
+        torch.testing.assert_close(one.adv, other.adv, rtol=0, atol=0.02)
+
+
+def test_batch_of_nothing_is_refused(build_subject):
+    with pytest.raises(ValueError, match="batch_size must be at least 1 and finite, got 0"):
+        build_subject(batch_size=0)

@@ -1,6 +1,7 @@
 """Time a step of the attacks against its floor, and their memory: forward, loss and backward to the input alone.
 
     python tests/benchmarks/attack_step.py [--network pointwise|unetr] [--edge 96] [--steps 20] [--repeats 3]
+        [--only PGD "block 32"]
 
 Floor and attack are timed in turn, repeat by repeat, in one process; the table has medians of the ratios. The floor has
 the loss of the attack: soft Dice plus cross entropy, or cross entropy beside torchattacks, whose PGD is timed too where
@@ -84,8 +85,9 @@ def seconds(run):
 
 def measure_time(floors, runs, repeats, case):
     """Return the seconds of the floors, and of every run the ratios to the floor timed just before it."""
-    for run in (*floors.values(), *[run for _, run in runs.values()]):
-        run(*case)
+    warm_floors, warm_runs = declare(1)
+    for name in (*floors, *runs):
+        (warm_floors.get(name) or warm_runs[name][1])(*case)
     found, ratios = {name: [] for name in floors}, {name: [] for name in runs}
     for _ in range(repeats):
         for name, (floor, run) in runs.items():
@@ -143,12 +145,15 @@ def main():
     parser.add_argument("--edge", type=int, default=96)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", nargs="*", default=[""], help="parts of the names of what is measured")
     parser.add_argument("--memory_of", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.memory_of:
         print(json.dumps(measure_memory(options)))
         return
     floors, runs = declare(options.steps)
+    runs = {name: run for name, run in runs.items() if any(part in name for part in options.only)}
+    floors = {name: floor for name, floor in floors.items() if name in {floor for floor, _ in runs.values()}}
     found, ratios = measure_time(floors, runs, options.repeats, prepare(options.network, options.edge))
     memory = {name: in_a_process(options, name) for name in (*floors, *runs)}
     name = torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"{torch.get_num_threads()} CPU threads"

@@ -42,7 +42,9 @@ def load(bundle, dataset_dir, model, most=None):
         volumes = {name: batch[name].as_tensor() for name in ("image", "label")}
         cases.append(AuditCase(name=f"case {number}", **volumes))
     inferer, classes = parser.get_parsed_content("validate#inferer"), parser.get_parsed_content("classes")
-    return AuditSubject(network, cases, classes, inferer=inferer, progress=lambda line: print(f"- {line}", flush=True))
+    return AuditSubject(
+        network, cases, classes, inferer=inferer, batch_size=4, progress=lambda line: print(f"- {line}", flush=True)
+    )
 
 
 def write_lobe(folder):
@@ -148,7 +150,7 @@ def main():
         case, edges, rows = lobe.cases[0], tuple(lobe.inferer.roi_size), []
         for attack in (PGD(eps=EPS, steps=options.steps), APGD(eps=EPS, steps=options.steps)):
             tiled = TiledAttack(attack=attack, roi_size=edges)(case.image, case.label, lobe.network.eval())
-            pair = share([lobe.judged(case, tiled)], lobe.outcomes(attack))
+            pair = share(lobe.judged([case], [tiled]), lobe.outcomes(attack))
             rows.append([type(attack).__name__, f"{mean_dice(lobe.clean):.4f}", pair])
         columns = ["attack", "clean", "tile by tile", "whole", f"cases that hold (slack {SLACK})", "most that is lost"]
         table("The lobe, tile by tile and whole", columns, rows)

@@ -129,6 +129,12 @@ def tiny():
 
 
 @pytest.fixture(scope="session")
+def start_process():
+    """Return what starts a process of words in a folder."""
+    return start
+
+
+@pytest.fixture(scope="session")
 def start_chain():
     """Return a function that starts a chain of configs as a real process, from the bundle's folder or elsewhere."""
 

@@ -60,7 +60,7 @@ def check_budget(subject: AuditSubject, attacks: Mapping[str, Attack] | None = N
     used = {}
     for name, attack in attacks.items():
         flat = _flat_cases(subject)
-        outcomes = [*subject.outcomes(attack), *(subject.attacked(attack, case) for case in flat)]
+        outcomes = [*subject.outcomes(attack), *subject.attacked(attack, flat)]
         pairs = zip(outcomes, [*subject.cases, *flat], strict=True)
         used[name] = max(_used(attack, outcome, case.image.shape[2:]) for outcome, case in pairs)
     worst = max(used, key=lambda name: used[name])

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import nn
+
 from vafa_monai.attacks import (
     Attack,
     GaussianNoise,
@@ -15,7 +17,7 @@ from vafa_monai.attacks import (
 )
 from vafa_monai.audit.arsenal import headline
 from vafa_monai.audit.check import Check, Finding, Status
-from vafa_monai.audit.subject import AuditCase, AuditSubject, Outcome, mean_dice
+from vafa_monai.audit.subject import AuditSubject, Outcome, mean_dice
 from vafa_monai.inferers import evaluating
 
 __all__ = ["CONTROL_CHECKS", "check_black_box", "check_controls", "check_transfer"]
@@ -77,7 +79,7 @@ def check_transfer(subject: AuditSubject, white: Attack | None = None) -> Findin
     if subject.surrogate is None:
         return Finding(status=Status.SKIP, sentence="There is no second model to transfer from.")
     direct = headline(subject, white)
-    transferred = [_transferred(subject, case) for case in subject.cases]
+    transferred = _transferred(subject, subject.surrogate)
     gaps = [(one.foreground - other.foreground, one.case) for one, other in zip(direct, transferred, strict=True)]
     gap, case = max(gaps)
     return Finding(
@@ -90,18 +92,13 @@ def check_transfer(subject: AuditSubject, white: Attack | None = None) -> Findin
     )
 
 
-def _transferred(subject: AuditSubject, case: AuditCase) -> Outcome:
-    """Attack the other model, and show the volume to this one."""
-    whole = subject.pipeline(subject.surrogate)
-    attack = TransferPGD(
-        eps=subject.settings.eps,
-        steps=subject.settings.steps,
-        seed=subject.settings.seed,
-        value_range=subject.value_range,
-    )
+def _transferred(subject: AuditSubject, surrogate: nn.Module) -> list[Outcome]:
+    """Attack the other model, and show the volumes to this one."""
+    whole, settings = subject.pipeline(surrogate), subject.settings
+    attack = TransferPGD(eps=settings.eps, steps=settings.steps, seed=settings.seed, value_range=subject.value_range)
     with evaluating(whole):
-        adv = attack(case.image, case.label, whole)
-    return subject.judged(case, adv)
+        volumes = [attack(case.image, case.label, whole) for case in subject.cases]
+    return subject.judged(subject.cases, volumes)
 
 
 def _controls(subject: AuditSubject, found: Sequence[Outcome]) -> dict[str, Attack]:

@@ -46,11 +46,8 @@ def _reloaded(subject: AuditSubject, found: tuple[Outcome, ...], kind: str, writ
     """Write the attacked volumes, read them again, and show them to the model."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "case.nii.gz"
-        return [
-            subject.judged(case, _through_file(subject, one.adv, kind, path, writer))
-            for case, one in zip(subject.cases, found, strict=True)
-            if one.adv is not None
-        ]
+        volumes = [one.adv for one in found if one.adv is not None]
+        return subject.judged(subject.cases, [_through_file(subject, adv, kind, path, writer) for adv in volumes])
 
 
 def _through_file(subject: AuditSubject, adv: Tensor, kind: str, path: Path, writer: Writer) -> Tensor:

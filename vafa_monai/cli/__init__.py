@@ -8,6 +8,7 @@ import sys
 import fire
 
 from vafa_monai.cli.audit_command import audit
+from vafa_monai.cli.benchmark_command import benchmark
 from vafa_monai.cli.compare_command import compare, leaderboard
 from vafa_monai.cli.data_command import convert, phantom, prepare
 from vafa_monai.cli.report_command import demo, report, reproduce
@@ -16,6 +17,7 @@ from vafa_monai.cli.run_command import attack, evaluate, train
 __all__ = [
     "attack",
     "audit",
+    "benchmark",
     "compare",
     "convert",
     "demo",
@@ -29,7 +31,21 @@ __all__ = [
     "train",
 ]
 
-COMMANDS = (demo, train, attack, evaluate, audit, report, compare, leaderboard, prepare, phantom, convert, reproduce)
+COMMANDS = (
+    demo,
+    train,
+    attack,
+    evaluate,
+    benchmark,
+    audit,
+    report,
+    compare,
+    leaderboard,
+    prepare,
+    phantom,
+    convert,
+    reproduce,
+)
 
 
 def main() -> None:

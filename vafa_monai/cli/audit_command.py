@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vafa_monai.audit import AuditSettings, Status
+from vafa_monai.cli.benchmark_command import names
 from vafa_monai.cli.say import say
 from vafa_monai.workflows import BundleAudit
 
@@ -40,12 +41,11 @@ def audit(
             ``--num_cases 10``.
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    names = [str(name) for name in checkpoint] if isinstance(checkpoint, (list, tuple)) else checkpoint.split(",")
     known = AuditSettings.__dataclass_fields__
     run = BundleAudit(
         bundle=Path(bundle),
         dataset_dir=Path(dataset_dir).resolve(),
-        checkpoints=[name.strip() for name in names],
+        checkpoints=names(checkpoint),
         surrogate=surrogate,
         output=None if output is None else Path(output),
         settings={name: value for name, value in settings.items() if name in known},

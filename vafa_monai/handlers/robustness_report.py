@@ -23,13 +23,13 @@ from vafa_monai.attacks.unit import strengths
 from vafa_monai.data import sha256, whole_file, write_json
 from vafa_monai.handlers.metric import HausdorffDistance95, NormalizedSurfaceDice, OrganPresence, PerceptualSimilarity
 from vafa_monai.handlers.provenance import case_name, versions
+from vafa_monai.handlers.result_summary import PRESENCE_NAMES, summarize
 from vafa_monai.handlers.snapshot import case_snapshot
 from vafa_monai.metrics import QUALITY_NAMES, compute_organ_volumes
 
 __all__ = ["RESULT_SCHEMA", "RobustnessReport"]
 
 RESULT_SCHEMA = "vafa_monai.result/1"
-PRESENCE_NAMES = ("lost", "invented")
 
 
 class RobustnessReport:
@@ -161,6 +161,7 @@ class RobustnessReport:
         background = torch.full((len(names), 1), float("nan"))  # surface metrics leave it out
         columns |= {key: torch.cat([background, columns[key]], dim=1) for key in ("hd95_mm", "nsd")}
         note = getattr(self.metrics.get("image_quality"), "note", None)
+        cases = [{"case": name, **_case(columns, row)} for row, name in enumerate(names)]
         return {
             **self.about,
             "checkpoint": {"path": str(self.checkpoint), "sha256": sha256(self.checkpoint)},
@@ -168,8 +169,8 @@ class RobustnessReport:
             "seconds": round(time.perf_counter() - self._started, 2),
             "versions": versions(),
             "notes": [] if note is None else [note],
-            "summary": _summary(columns),
-            "cases": [{"case": name, **_case(columns, row)} for row, name in enumerate(names)],
+            "summary": summarize(cases),
+            "cases": cases,
         }
 
 
@@ -188,15 +189,6 @@ def _volumes(output: dict[str, Any]) -> dict[str, list[float]]:
         name: [round(volume, 6) for volume in compute_organ_volumes(mask[None], spacing)[0].tolist()]
         for name, mask in masks.items()
     }
-
-
-def _summary(columns: dict[str, Tensor]) -> dict[str, Any]:
-    """Return the means over cases of the mean over the organs that a case has."""
-    means = {key: _number(columns[key][:, 1:].nanmean(1).nanmean()) for key in ("dice", "hd95_mm", "nsd")}
-    with_background = {"dice_with_background": _number(columns["dice"].nanmean(1).nanmean())}
-    totals = columns["organ_presence"].sum(0)
-    counts = {name: int(value) for name, value in zip(PRESENCE_NAMES, totals, strict=True)}
-    return {**means, **with_background, **counts, **_quality(columns, lambda quality: quality.mean(0))}
 
 
 def _quality(columns: dict[str, Tensor], choose: Callable[[Tensor], Tensor]) -> dict[str, float | None]:

@@ -72,7 +72,7 @@ def build_report(
     about: dict[str, Any] = {"title": title, "trained_on": trained_on, "data_note": data_note}
     about["commands"] = list(dict.fromkeys(commands))
     files = {"chart": dice_chart(results, output / "chart.png")}
-    if any(result.slices for result in results):
+    if any(result.slices for result in results if result.role == "attack" or result.attack == CLEAN):
         files["figure"] = attack_figure(results, output / "figure.png")
     html = _render(evidence, about | {"settings": pretty(settings) if settings else None}, files)
     document = report_document(evidence, about | {"settings": dict(settings or {})})

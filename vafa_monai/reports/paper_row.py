@@ -72,7 +72,8 @@ class PaperRow:
     @property
     def seconds(self) -> float | None:
         """How long its attacks took."""
-        return sum(result.seconds for result in self.results) if self.results else None
+        known = [result.seconds for result in self.results if result.seconds is not None]
+        return sum(known) if known else None
 
 
 def metric_columns(names: Sequence[str], digits: int = 2, in_paper: bool = True) -> list[PaperColumn]:

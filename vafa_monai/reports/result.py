@@ -35,7 +35,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     "seed": (int, type(None)),
     "versions": (dict,),
     "device": (str,),
-    "seconds": (int, float),
+    "seconds": (int, float, type(None)),
     "cases": (list,),
     "summary": (dict,),
     "notes": (list,),
@@ -70,7 +70,7 @@ class Result:
     seed: int | None
     versions: Mapping[str, str]
     device: str
-    seconds: float
+    seconds: float | None
     cases: tuple[Case, ...]
     summary: Mapping[str, float | None]
     notes: tuple[str, ...]

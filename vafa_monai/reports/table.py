@@ -82,7 +82,7 @@ class Row:
     volume_error: float | None
     forward: int | None
     backward: int | None
-    seconds: float
+    seconds: float | None
 
 
 def drop_share(part: float | None, whole: float | None) -> float | None:

@@ -125,5 +125,6 @@ def load_subject(
         value_range=value_range,
         surrogate=None if surrogate is None else surrogate.network(),
         splits=model.splits() if splits is None else splits,
+        batch_size=model.get("val_batch_size"),
         progress=progress,
     )

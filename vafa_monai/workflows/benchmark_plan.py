@@ -1,0 +1,128 @@
+"""What a run over a whole dataset consists of: one item for each case, attack and checkpoint, known by its content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from vafa_monai.attacks import describe
+from vafa_monai.data import sha256
+from vafa_monai.handlers.provenance import versions
+from vafa_monai.workflows.bundle_run import BundleRun
+from vafa_monai.workflows.fingerprint import PLACES_AND_MEANS, digest
+
+__all__ = ["Item", "Setting", "expected_bytes", "plan_items"]
+
+RECORD_BYTES = 4096  # a record beside its volume
+SMALL_VOLUME = 96 * 96 * 48 * 4  # bytes of the volume that a result keeps, at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One checkpoint under one attack; the configs are parsed once for all cases.
+
+    Args:
+        bundle: folder of the bundle.
+        checkpoint: file of the weights.
+        attack: name of the overlay.
+        overrides: config ids and values, ``dataset_dir`` among them.
+    """
+
+    bundle: Path
+    checkpoint: Path
+    attack: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def model(self) -> str:
+        """The label of the model."""
+        return self.checkpoint.stem
+
+    @cached_property
+    def run(self) -> BundleRun:
+        """The chain of configs.
+
+        Raises:
+            ValueError: if the bundle or the overlay is not there.
+        """
+        places = {"ckpt_path": str(self.checkpoint), "val_batch_size": 1, "cache_rate": 0.0}  # one case at a time
+        overlays = ["evaluate", f"attacks/{self.attack}"]
+        return BundleRun(bundle=self.bundle, overlays=overlays, overrides={**self.overrides, **places})
+
+    @cached_property
+    def parser(self) -> ConfigParser:
+        """The parsed configs."""
+        return self.run.workflow().parser
+
+    def get(self, name: str) -> Any:
+        """Return what a config id stands for."""
+        return self.parser.get_parsed_content(name)
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What decides the result of a case beside its files: weights, attack, configs, versions."""
+        told = {name: str(self.overrides[name]) for name in sorted(set(self.overrides) - set(PLACES_AND_MEANS))}
+        contents = {path: json.loads((self.bundle / path).read_text(encoding="utf-8")) for path in self.run.configs}
+        return {
+            "checkpoint": sha256(self.checkpoint),
+            "model": self.model,
+            "attack": describe(self.get("applied_attack")),
+            "seed": self.get("seed"),
+            "configs": {path: digest(content) for path, content in contents.items()},
+            "overrides": told,
+            "versions": versions(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One case under one setting.
+
+    Args:
+        setting: checkpoint and attack.
+        case: paths of image and label.
+        files: hashes of both.
+    """
+
+    setting: Setting
+    case: Mapping[str, Any]
+    files: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The name of the case."""
+        return Path(self.case["image"]).name.removesuffix(".gz").removesuffix(".nii")
+
+    @cached_property
+    def key(self) -> str:
+        """The hash of all that decides the result."""
+        content = {**self.setting.facts, "case": self.name, "files": dict(self.files)}
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def plan_items(settings: Sequence[Setting]) -> list[Item]:
+    """Return all items, setting by setting, in the order of the list of cases; files are hashed once."""
+    hashes: dict[str, str] = {}
+    items = []
+    for setting in settings:
+        for case in setting.get("validate#data"):
+            files = {name: hashes.setdefault(case[name], _hash(case[name])) for name in ("image", "label")}
+            items.append(Item(setting=setting, case=case, files=files))
+    return items
+
+
+def _hash(path: str) -> str:
+    """Return the hash of a file, or a word where it is missing; the case is then a failure of its own."""
+    return sha256(path) if Path(path).is_file() else "missing"
+
+
+def expected_bytes(items: Sequence[Item]) -> int:
+    """Return how much disk the records of items and their merged results take at most."""
+    return 2 * len(items) * (RECORD_BYTES + SMALL_VOLUME)
