@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["attacks", "audit", "tutorial", "how_to", "design", "conventions"]
+PAGES = ["attacks", "audit", "share", "tutorial", "how_to", "design", "conventions"]
 BLOCK = re.compile(r"^```(\w+)(?: ([^\n]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -52,8 +52,8 @@ NAMES = {
         PaperTable Result attack_figure build_report dice_chart load_results write_paper_table
     """,
     "vafa_monai.workflows": """
-        Benchmark BenchmarkOutcome BundleAudit BundleRun Conversion Demo DemoSettings Reproduction ReproductionSettings
-        build_bundle_network convert_checkpoint shipped_bundle
+        Benchmark BenchmarkOutcome BundleAudit BundleRun Conversion Demo DemoSettings Package Reproduction
+        ReproductionSettings build_bundle_network convert_checkpoint fetch_bundle shipped_bundle
     """,
 }
 

@@ -24,6 +24,11 @@ CHAINS = [
     ["train", "evaluate", "attack"],
     ["train", "evaluate", "tiles"],
     ["train", "evaluate", "zscored"],
+    *(
+        ["train", *more, f"tracking/{kind}_{tool}"]
+        for kind, more in (("train", []), ("evaluate", ["evaluate"]))
+        for tool in ("mlflow", "tensorboard")
+    ),
     ["train", "multi_gpu_train"],
     ["train", "vaft", "multi_gpu_train"],
     *(["train", "evaluate", f"attacks/{name}"] for name in ATTACKS),

@@ -118,3 +118,14 @@ def test_bad_input_ends_with_one_sentence(demo, arguments, sentence, monkeypatch
     with pytest.raises(SystemExit) as ended:
         main()
     assert str(ended.value.code).startswith(sentence)
+
+
+@pytest.mark.slow
+def test_demo_ends_with_the_audit_of_both_models(tmp_path):
+    finished = run("demo", "--output", "out", "--seed", 3, "--quick", "--audit", "True", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    assert "vafa-monai audit --bundle" in finished.stdout
+    for model in ("standard", "hardened"):
+        found = tmp_path.glob(f"out/*/eval/results/{model}/audit.json")
+        assert json.loads(next(found).read_text())["verdict"] in finished.stdout
+    assert "NOT AUDITED" not in (tmp_path / "out" / "report.html").read_text()

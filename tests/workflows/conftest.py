@@ -9,6 +9,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
+from monai.bundle import ConfigParser
 
 from vafa_monai.workflows import shipped_bundle
 
@@ -64,3 +66,39 @@ def paper_bundle(tmp_path) -> Path:
 def small() -> dict[str, object]:
     """Overrides that make a run of seconds."""
     return dict(SMALL)
+
+
+TINY = {"feature_size": 4, "hidden_size": 24, "mlp_dim": 48, "num_heads": 2}
+
+
+@pytest.fixture(scope="session")
+def small_bundle(tmp_path_factory):
+    """A bundle that passes the checks for sharing, with a tiny network and weights; only to be read."""
+    folder = tmp_path_factory.mktemp("bundle") / "mni152_unetr_segmentation"
+    shutil.copytree(
+        shipped_bundle("mni152_unetr_segmentation"),
+        folder,
+        ignore=shutil.ignore_patterns("eval", "*.pt", "__pycache__"),
+    )
+    for name in ("train", "inference"):
+        path = folder / "configs" / f"{name}.json"
+        content = json.loads(path.read_text())
+        content["roi_size"] = [16, 16, 16]
+        content["network_def"] |= TINY
+        path.write_text(json.dumps(content, indent=4))
+    path = folder / "configs" / "metadata.json"
+    content = json.loads(path.read_text())
+    for way, name in (("inputs", "image"), ("outputs", "pred")):
+        content["network_data_format"][way][name]["spatial_shape"] = [16, 16, 16]
+    path.write_text(json.dumps(content, indent=4))
+    parser = ConfigParser()
+    parser.read_config(str(folder / "configs" / "inference.json"))
+    torch.manual_seed(0)
+    torch.save(parser.get_parsed_content("network_def").state_dict(), folder / "models" / "model.pt")
+    return folder
+
+
+@pytest.fixture
+def bundle(small_bundle, tmp_path):
+    """A copy to be broken."""
+    return Path(shutil.copytree(small_bundle, tmp_path / "work" / small_bundle.name))

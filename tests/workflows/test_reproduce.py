@@ -118,7 +118,7 @@ def check_table(output):
         "Uniform quantization",
     }
     assert rows["PGD"]["cells"]["rms_grey"]["measured"] <= 4.01
-    assert rows["PGD"]["setting"].startswith("ε 4/255, 2 steps of 0.01")
+    assert rows["PGD"]["setting"].startswith("ε 4/255 (6.67 HU), 2 steps of 0.01")
     assert rows["VAFA"]["setting"].endswith("tile by tile")
     assert any("phantoms" in caution for caution in document["cautions"])
     assert "LPIPS is absent" in " ".join(document["remarks"]) or rows["PGD"]["cells"]["lpips"]["measured"]

@@ -13,6 +13,7 @@ from vafa_monai.cli.compare_command import compare, leaderboard
 from vafa_monai.cli.data_command import convert, phantom, prepare
 from vafa_monai.cli.report_command import demo, report, reproduce
 from vafa_monai.cli.run_command import attack, evaluate, train
+from vafa_monai.cli.share_command import fetch, package
 
 __all__ = [
     "attack",
@@ -22,8 +23,10 @@ __all__ = [
     "convert",
     "demo",
     "evaluate",
+    "fetch",
     "leaderboard",
     "main",
+    "package",
     "phantom",
     "prepare",
     "report",
@@ -45,6 +48,8 @@ COMMANDS = (
     phantom,
     convert,
     reproduce,
+    package,
+    fetch,
 )
 
 

@@ -23,6 +23,7 @@ def audit(
     bundle: str,
     dataset_dir: str,
     checkpoint: str = "models/model.pt",
+    model_names: str | None = None,
     surrogate: str | None = None,
     output: str | None = None,
     strict: bool = False,
@@ -34,6 +35,7 @@ def audit(
         bundle: folder of the bundle.
         dataset_dir: folder of the data.
         checkpoint: weights to audit, relative to the bundle; several with commas between.
+        model_names: labels of the models with commas between; by default the names of their files.
         surrogate: other weights to transfer perturbations from; by default the next of ``checkpoint``.
         output: folder of ``<model>/audit.json``; by default ``eval/results`` of the bundle, where the report looks.
         strict: end with exit code 2 on a WARN.
@@ -41,11 +43,15 @@ def audit(
             ``--num_cases 10``.
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    known = AuditSettings.__dataclass_fields__
+    known, checkpoints = AuditSettings.__dataclass_fields__, names(checkpoint)
+    labels = names(model_names) if model_names is not None else [Path(name).stem for name in checkpoints]
+    if len(labels) != len(checkpoints) or len(set(labels)) < len(labels):
+        raise ValueError(f"model_names must be one for each of {checkpoints}, all different, got {labels!r}.")
     run = BundleAudit(
         bundle=Path(bundle),
         dataset_dir=Path(dataset_dir).resolve(),
-        checkpoints=names(checkpoint),
+        checkpoints=checkpoints,
+        labels=dict(zip(checkpoints, labels, strict=True)),
         surrogate=surrogate,
         output=None if output is None else Path(output),
         settings={name: value for name, value in settings.items() if name in known},

@@ -5,6 +5,8 @@ from vafa_monai.workflows.benchmark import Benchmark, BenchmarkOutcome
 from vafa_monai.workflows.bundle_run import BundleRun, shipped_bundle
 from vafa_monai.workflows.convert import Conversion, build_bundle_network, convert_checkpoint
 from vafa_monai.workflows.demo import Demo, DemoSettings
+from vafa_monai.workflows.fetch import fetch_bundle
+from vafa_monai.workflows.package import Package
 from vafa_monai.workflows.paper_run import ReproductionSettings
 from vafa_monai.workflows.reproduce import Reproduction
 
@@ -16,9 +18,11 @@ __all__ = [
     "Conversion",
     "Demo",
     "DemoSettings",
+    "Package",
     "Reproduction",
     "ReproductionSettings",
     "build_bundle_network",
     "convert_checkpoint",
+    "fetch_bundle",
     "shipped_bundle",
 ]

@@ -31,6 +31,7 @@ class BundleAudit:
         bundle: folder of the bundle.
         dataset_dir: folder of the data.
         checkpoints: files of the weights, relative to the bundle; each is the other's model to transfer from.
+        labels: labels of the models, by checkpoint; by default the names of the files.
         surrogate: another checkpoint to transfer from, for all.
         output: folder of the documents, ``<output>/<model>/audit.json``; by default ``eval/results`` of the bundle.
         settings: settings of :class:`vafa_monai.audit.AuditSettings` other than those of the bundle.
@@ -45,6 +46,7 @@ class BundleAudit:
     bundle: Path
     dataset_dir: Path
     checkpoints: Sequence[str] = ("models/model.pt",)
+    labels: Mapping[str, str] = field(default_factory=dict)
     surrogate: str | None = None
     output: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -66,7 +68,7 @@ class BundleAudit:
         Returns:
             The documents by the name of the model.
         """
-        return {self._file(name).stem: self._audit(name) for name in self.checkpoints}
+        return {self._label(name): self._audit(name) for name in self.checkpoints}
 
     def verdict(self, paths: Mapping[str, Path]) -> Status:
         """Return the worst verdict of the documents."""
@@ -117,7 +119,10 @@ class BundleAudit:
 
     def _path(self, name: str) -> Path:
         folder = Path(self.bundle) / "eval" / "results" if self.output is None else Path(self.output)
-        return folder / self._file(name).stem / FILE
+        return folder / self._label(name) / FILE
+
+    def _label(self, name: str) -> str:
+        return self.labels.get(name, self._file(name).stem)
 
 
 class _Teller:

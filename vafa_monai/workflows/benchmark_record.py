@@ -64,7 +64,8 @@ class Records:
         except EXPECTED as error:
             logger.error("%s failed", item.name, exc_info=error)
             about = {"model": item.setting.model, "attack": item.setting.attack, "case": item.name}
-            write_json(self.failure_path(item), {**about, "error": str(error) if isinstance(error, ValueError) else sentence_of(error)})
+            reason = str(error) if isinstance(error, ValueError) else sentence_of(error)
+            write_json(self.failure_path(item), {**about, "error": reason})
             return None
         self.failure_path(item).unlink(missing_ok=True)
         found: float | None = document["summary"]["dice"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import shutil
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -14,6 +15,7 @@ from typing import Any
 import vafa_monai
 from vafa_monai.data import prepare_mni152, sha256, write_json
 from vafa_monai.reports import build_report
+from vafa_monai.workflows.audit import BundleAudit
 from vafa_monai.workflows.bundle_run import BundleRun, shipped_bundle
 
 __all__ = ["Demo", "DemoSettings"]
@@ -24,6 +26,13 @@ CONTROLS = ("identity", "identity_stretch", "uniform_quantization", "gaussian_no
 ATTACKS = ("fgsm", "bim", "pgd", "vafa_2d", "vafa_paper", "vafa_authors", "vafa_audit")
 TRAINED_ON = "vafa_authors"
 MATCHED_NOISE = "gaussian_noise_rms"
+QUICK_AUDIT = {
+    "steps": 2,
+    "queries": 2,
+    "restarts": 2,
+    "eps_curve": (0, 4 / 255, 1),
+    "steps_curve": (1, 2),
+}
 TITLE = "Adversarial robustness of a brain MRI segmentation, before and after hardening"
 
 
@@ -34,10 +43,12 @@ class DemoSettings:
     Args:
         seed: seed of the training, of the random attacks and of the noise.
         quick: a smoke run of seconds, on two cases with two attack steps after eight iterations of training.
+        audit: audit both models at the end; ``None`` does unless it is a smoke run.
     """
 
     seed: int = 0
     quick: bool = False
+    audit: bool | None = None
 
     def training(self) -> dict[str, Any]:
         """Return what a training run is told beside its paths."""
@@ -47,6 +58,10 @@ class DemoSettings:
     def evaluation(self) -> dict[str, Any]:
         """Return what an evaluation is told beside its paths."""
         return {"seed": self.seed, **({"num_cases": 2, "attack_steps": 2} if self.quick else {})}
+
+    def audit_settings(self) -> dict[str, Any]:
+        """Return what an audit is told."""
+        return {"seed": self.seed, **(QUICK_AUDIT if self.quick else {})}
 
 
 class Demo:
@@ -100,6 +115,8 @@ class Demo:
                 self._evaluate(model, attack, [f"attacks/{attack}"])
         for model in MODELS:
             self._match_noise(model)
+        if self.settings.audit or (self.settings.audit is None and not self.settings.quick):
+            self._audit()
         return build_report(
             self.results,
             self.output,
@@ -163,6 +180,28 @@ class Demo:
         change = f"{summary['rms_grey']:.1f} grey levels rms"
         self.say(f"  DSC {summary['dice']:.3f}, change {change}, {found['seconds']:.0f} s")
         return found
+
+    def _audit(self) -> None:
+        """Audit both models, unless that was done; the documents lie beside the results."""
+        files = {model: f"models/{name}" for model, name in MODELS.items()}
+        words = {"bundle": self.bundle, "dataset_dir": self.output / "data", "checkpoint": ",".join(files.values())}
+        settings = {"model_names": ",".join(files), **self.settings.audit_settings(), **self._audited_cases()}
+        flags = [word for name, value in {**words, **settings}.items() for word in (f"--{name}", str(value))]
+        command = shlex.join(["vafa-monai", "audit", *flags])
+        self.say(f"$ {command}")
+        BundleAudit(
+            bundle=self.bundle,
+            dataset_dir=self.output / "data",
+            checkpoints=list(files.values()),
+            labels={file: model for model, file in files.items()},
+            settings=self.settings.audit_settings(),
+            overrides=self._audited_cases(),
+            command=command,
+            say=lambda line: self.say(f"  {line}"),
+        ).run()
+
+    def _audited_cases(self) -> dict[str, Any]:
+        return {"num_cases": 2} if self.settings.quick else {}
 
     def _quietly(self, run: BundleRun, progress: str) -> Any:
         """Run with a progress bar; what the engines print goes to the log file."""

@@ -1,0 +1,58 @@
+"""Commands that share bundles: package, fetch."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from vafa_monai.cli.say import say
+from vafa_monai.workflows import Package, fetch_bundle
+
+__all__ = ["fetch", "package"]
+
+
+def package(
+    bundle: str,
+    output: str | None = None,
+    results: str | None = None,
+    base_url: str | None = None,
+    smoke: bool = True,
+    check: bool = False,
+) -> None:
+    """Check a bundle as the model zoo does, try it, describe it, and pack it; faults end with exit code 3.
+
+    Args:
+        bundle: folder of the bundle; it is only read.
+        output: the zip file to write; by default ``<bundle>_v<version>.zip`` here.
+        results: folder of results and audits, for model card and metadata.
+        base_url: where files over 25 MB will be, for ``large_files.yml``.
+        smoke: run ``inference.json`` with every checkpoint.
+        check: check only, and write nothing.
+    """
+    job = Package(
+        bundle=Path(bundle),
+        output=None if output is None else Path(output),
+        results=None if results is None else Path(results),
+        base_url=base_url,
+        smoke=smoke,
+        say=say,
+    )
+    faults = job.faults()
+    for fault in faults:
+        say(f"fault: {fault}")
+    if faults:
+        sys.exit(3)
+    say("no faults")
+    if not check:
+        say(f"package: {job.write()}")
+
+
+def fetch(source: str, output: str = ".", sha256: str | None = None) -> None:
+    """Fetch a packaged bundle and verify it before anything of it is loaded.
+
+    Args:
+        source: zip file, folder, address of a zip file, or ``hub:<owner>/<repository>[@<revision>]``.
+        output: folder to put the bundle into.
+        sha256: hash that the zip file must have.
+    """
+    say(f"bundle: {fetch_bundle(source, output, sha256=sha256, say=say)}")

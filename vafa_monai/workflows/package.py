@@ -1,0 +1,148 @@
+"""A bundle made ready to be shared: checked, tried, described, and packed so that two packages are the same bytes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vafa_monai.data import sha256, write_json, write_whole
+from vafa_monai.reports import load_results
+from vafa_monai.reports.audit_document import load_audits
+from vafa_monai.reports.evidence import Evidence, gather
+from vafa_monai.reports.model_card import model_card
+from vafa_monai.workflows.archive import write_archive
+from vafa_monai.workflows.manifest import MANIFEST, build_manifest, folder_files
+from vafa_monai.workflows.package_check import LARGE_FILE, bundle_faults
+from vafa_monai.workflows.package_fault import PackageFault
+from vafa_monai.workflows.smoke import smoke_voxels
+
+__all__ = ["Package"]
+
+LEFT_OUT = ("eval", "__pycache__", ".ipynb_checkpoints", ".DS_Store", MANIFEST)
+README = "docs/README.md"
+METADATA = "configs/metadata.json"
+CARD = "## Adversarial robustness"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """Package a bundle; the bundle itself is only read.
+
+    The copy gets the model card and the figures of the results, the list of its files over 25 MB, and a manifest with
+    size and SHA-256 of every file and what a smoke run of every checkpoint gave. The folder ``eval`` is left out.
+
+    Args:
+        bundle: folder of the bundle.
+        output: the zip file; by default ``<bundle>_v<version>.zip`` in the working directory.
+        results: folder of results and audits, ``<results>/<model>/…``; without it there is no model card.
+        base_url: address under which files over 25 MB will be, for ``large_files.yml``.
+        smoke: run ``inference.json`` with every checkpoint.
+        say: told of every step, line by line.
+    """
+
+    bundle: Path
+    output: Path | None = None
+    results: Path | None = None
+    base_url: str | None = None
+    smoke: bool = True
+    say: Callable[[str], None] = field(default=logging.getLogger(__name__).info, repr=False)
+
+    def faults(self) -> list[PackageFault]:
+        """Return everything that keeps the bundle from being shared.
+
+        Raises:
+            ValueError: if there is no such folder.
+        """
+        folder = Path(self.bundle)
+        if not folder.is_dir():
+            raise ValueError(f"bundle must be a folder, got {str(self.bundle)!r}.")
+        with tempfile.TemporaryDirectory() as place:
+            return bundle_faults(self._staged(Path(place)))
+
+    def write(self) -> Path:
+        """Write the zip file.
+
+        Returns:
+            Its path.
+
+        Raises:
+            ValueError: if the smoke run or the results are not as they must be, or the zip file is there already.
+        """
+        with tempfile.TemporaryDirectory() as place:
+            staged = self._staged(Path(place))
+            metadata = json.loads((staged / METADATA).read_text(encoding="utf-8"))
+            path = Path(f"{staged.name}_v{metadata['version']}.zip") if self.output is None else Path(self.output)
+            if path.exists():
+                raise ValueError(f"output must be a new file, got {str(path)!r}.")
+            if self.results is not None:
+                self._describe(staged, metadata, gather(load_results(self.results), load_audits(self.results)))
+            self._list_large_files(staged)
+            about = {"name": staged.name, "version": metadata["version"], "smoke": self._smoke(staged)}
+            write_json(staged / MANIFEST, build_manifest(staged, about))
+            return write_archive(staged, path)
+
+    def _staged(self, place: Path) -> Path:
+        """Copy what is packaged; links stay links, to be found as faults."""
+        target, ignore = place / Path(self.bundle).resolve().name, shutil.ignore_patterns(*LEFT_OUT)
+        return Path(shutil.copytree(self.bundle, target, symlinks=True, ignore=ignore))
+
+    def _describe(self, staged: Path, metadata: dict[str, Any], evidence: Evidence) -> None:
+        """Write the model card into the README, and the figures into the metadata."""
+        readme = staged / README
+        before, found, _ = readme.read_text(encoding="utf-8").partition(f"\n{CARD}\n")
+        write_whole(readme, before.rstrip("\n") + "\n\n" + model_card(evidence))
+        self.say(f"model card: {'replaced' if found else 'added'} in {README}")
+        write_json(staged / METADATA, {**metadata, "robustness": _figures(evidence)})
+
+    def _list_large_files(self, staged: Path) -> None:
+        """List what the model zoo does not take, with its hash."""
+        large = {name: path for name, path in folder_files(staged).items() if path.stat().st_size > LARGE_FILE}
+        if not large:
+            return
+        address = "" if self.base_url is None else self.base_url.rstrip("/") + "/"
+        entries = [
+            {
+                "path": name,
+                "url": f"{address}{name}" if address else "",
+                "hash_type": "sha256",
+                "hash_val": sha256(path),
+            }
+            for name, path in large.items()
+        ]
+        write_whole(staged / "large_files.yml", yaml.safe_dump({"large_files": entries}, sort_keys=False))
+        self.say(f"large_files.yml: {', '.join(large)}")
+
+    def _smoke(self, staged: Path) -> dict[str, dict[str, int]]:
+        """Return what a smoke run of every checkpoint gave."""
+        names = [f"models/{path.name}" for path in sorted((staged / "models").glob("*.pt"))]
+        if not names:
+            self.say("no weights in models: the recipe alone is packaged, and no smoke run is possible")
+        found = {}
+        for name in names if self.smoke else []:
+            found[name] = smoke_voxels(staged, name)
+            self.say(f"smoke run of {name}: voxels of each class {found[name]}")
+        return found
+
+
+def _figures(evidence: Evidence) -> dict[str, Mapping[str, Any]]:
+    """Return verdict and figures of every model, as metadata hold them."""
+    return {
+        one.model: {
+            "verdict": one.verdict.status,
+            "sha256": one.sha256,
+            "cases": one.n_cases,
+            "attacks": one.n_attacks,
+            "dice_clean": one.clean.mean,
+            "dice_at_worst": one.worst.mean,
+            "strongest_attack": one.strongest,
+        }
+        for one in evidence.summaries
+    }
