@@ -112,7 +112,7 @@ def test_missing_checkpoint_is_refused(audit, changes, message):
 
 def test_foreign_file_is_not_overwritten(audit, copy_trained):
     path = copy_trained / "eval" / "results" / "model" / "audit.json"
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text('{"schema": "other"}')
     with pytest.raises(ValueError, match=r"output must hold no other audit\.json"):
         audit().run()

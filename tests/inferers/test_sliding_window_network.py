@@ -13,7 +13,7 @@ from monai.inferers import SliceInferer, SlidingWindowInferer, SlidingWindowInfe
 from torch import Tensor, nn
 
 from vafa_monai import attacks
-from vafa_monai.attacks import FGSM, PGD, Attack, TiledAttack
+from vafa_monai.attacks import FGSM, PGD, Attack, EraseOrgan, GoalAttack, RangeAdapter, TiledAttack
 from vafa_monai.inferers import SlidingWindowNetwork
 
 ROI = (6, 8, 4)
@@ -305,11 +305,15 @@ SHORT = {"steps": 2, "queries": 4, "block_size": (4, 4, 4)}
 PUBLIC = [kind for name in attacks.__all__ if inspect.isclass(kind := getattr(attacks, name))]
 KINDS = [kind for kind in PUBLIC if issubclass(kind, Attack) and not inspect.isabstract(kind)]
 KINDS.remove(TiledAttack)  # it does not ask the whole
+AROUND = {  # attacks that run another one
+    GoalAttack: {"attack": PGD(steps=2, targeted=True), "goal": EraseOrgan(organ=1)},
+    RangeAdapter: {"attack": PGD(steps=2)},
+}
 
 
 def short(kind: type[Attack]) -> Attack:
     """Build an attack with few steps, for a small volume."""
-    settings = {} if kind is FGSM else SHORT
+    settings = AROUND.get(kind, {} if kind is FGSM else SHORT)
     names = {field.name for field in dataclasses.fields(kind)}
     return kind(**{name: value for name, value in settings.items() if name in names})
 
