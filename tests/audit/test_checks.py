@@ -173,6 +173,12 @@ def weak(eps):
 
 
 BROKEN_PARTS = {
+    "budget that is not asked": (
+        check_zero_budget,
+        {"attacks": {"noise": GaussianNoise(std=0.01)}},
+        "FAIL",
+        "Without budget 'noise' changes a voxel by",
+    ),
     "stretch under the identity": (
         check_zero_budget,
         {"attacks": {"stretch": Identity(output_norm="slice_minmax")}},

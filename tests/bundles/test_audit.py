@@ -89,6 +89,26 @@ def test_report_shows_the_audit_of_its_results(audited, small, run_chain):
     assert "Do not use the numbers under attack" in page
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"overrides": {"num_cases": 2}}, {"checkpoints": BOTH[:1]}, {"settings": {"steps": 3}}],
+    ids=["other cases", "no second model", "other steps"],
+)
+def test_audit_made_of_something_else_is_not_taken_for_it(changes, audited, dataset_dir, overrides, monkeypatch):
+    """The second checkpoint is what perturbations are transferred from."""
+
+    def begin(*_, **__):
+        raise InterruptedError
+
+    monkeypatch.setattr("vafa_monai.workflows.audit.run_audit", begin)
+    about = {"bundle": audited[0], "dataset_dir": dataset_dir, "checkpoints": BOTH, "settings": FEW}
+    about["overrides"] = overrides
+    BundleAudit(**about).run()  # as it was: nothing begins
+    merged = {name: {**about[name], **value} if isinstance(value, dict) else value for name, value in changes.items()}
+    with pytest.raises(InterruptedError):
+        BundleAudit(**about | merged).run()
+
+
 @pytest.mark.slow
 def test_other_settings_are_another_audit(audit):
     path = audit().run()["model"]

@@ -9,6 +9,7 @@ from ast import literal_eval
 
 import pytest
 
+from vafa_monai.attacks import Identity
 from vafa_monai.cli import main
 from vafa_monai.workflows import Benchmark
 
@@ -128,6 +129,45 @@ def test_other_content_is_another_record(run, tmp_path):
     assert sorted(record["attack"]["settings"]["std"] for record in records) == [0.1, 0.2]
     result = json.loads((tmp_path / "one" / "results" / "model" / "gaussian_noise.json").read_text())
     assert result["attack"]["settings"]["std"] == 0.2
+
+
+def test_case_whose_evaluation_breaks_off_costs_the_next_ones_nothing(run, monkeypatch):
+    """The engine of the second case breaks off in the middle; the third has an engine of its own."""
+    calls, attack = [], Identity.run
+
+    def fail_once(self, inputs, targets, network):
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("no such kernel")
+        return attack(self, inputs, targets, network)
+
+    monkeypatch.setattr(Identity, "run", fail_once)
+    outcome, _ = run(attacks=["identity"])
+    assert [(failure["case"], failure["error"]) for failure in outcome.failures] == [("case_04", "no such kernel")]
+    assert len(calls) == 3
+    outcome, _ = run(attacks=["identity"])
+    assert not outcome.failures
+    assert len(calls) == 4
+
+
+def test_result_of_other_content_does_not_stay_where_everything_failed(run, broken_data, tmp_path):
+    data, _ = broken_data
+    run(data=data, attacks=["identity"])
+    result = tmp_path / "one" / "results" / "model" / "identity.json"
+    assert result.is_file()
+    for image in (data / "imagesTs").iterdir():
+        image.write_bytes(b"")
+    outcome, _ = run(data=data, attacks=["identity"])
+    assert len(outcome.failures) == 3
+    assert not result.exists()
+
+
+def test_one_network_is_in_memory_at_a_time(run, trained, dataset_dir, overrides, tmp_path, monkeypatch):
+    settings = Benchmark.settings
+    kept = []
+    monkeypatch.setattr(Benchmark, "settings", lambda self: kept.append(settings(self)) or kept[-1])
+    run(num_cases=1)
+    assert all("parser" not in vars(setting) for setting in kept[-1])
 
 
 def test_too_small_a_disk_is_said_before_anything_runs(run, tmp_path, monkeypatch):

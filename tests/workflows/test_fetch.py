@@ -255,5 +255,5 @@ def test_code_in_configs_is_listed_and_not_executed(tmp_path):
     (tmp_path / "configs" / "train.json").write_text(json.dumps(content))
     (tmp_path / "script.py").write_text("")
     found = [(one.id, one.kind) for one in executables(tmp_path)]
-    assert found == [("imports#0", "imports"), ("run#0", "evaluates"), ("evil#_target_", "calls"), ("", "is a script")]
+    assert found == [("imports#0", "imports"), ("run#0", "evaluates"), ("evil#_target_", "calls"), ("", "is a program")]
     assert not trap.exists()

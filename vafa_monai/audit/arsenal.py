@@ -45,7 +45,7 @@ def ensemble(subject: AuditSubject) -> AttackEnsemble:
     """Return the attack that the headline is quoted by."""
     settings = subject.settings
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a budget of 0 is the user's choice here
+        warnings.filterwarnings("ignore", message="eps is 0")  # a budget of 0 is the user's choice here
         return AttackEnsemble(
             eps=settings.eps,
             q_max=settings.q_max,

@@ -12,7 +12,7 @@ from vafa_monai.audit.check import Check, Finding
 from vafa_monai.audit.engine import AuditRun
 from vafa_monai.audit.subject import AuditSubject
 
-__all__ = ["AUDIT_SCHEMA", "audit_document"]
+__all__ = ["AUDIT_SCHEMA", "as_json", "audit_document"]
 
 AUDIT_SCHEMA = "vafa_monai.audit/1"
 
@@ -47,7 +47,7 @@ def audit_document(
         "model": model,
         "checkpoint": None if checkpoint is None else dict(checkpoint),
         "seed": subject.settings.seed,
-        "settings": _json(settings),
+        "settings": as_json(settings),
         "classes": list(subject.classes),
         "cases": [case.name for case in subject.cases],
         "command": command,
@@ -66,18 +66,18 @@ def _entry(check: Check, finding: Finding) -> dict[str, Any]:
     return {
         **texts,
         "status": finding.status.value,
-        "value": _json(finding.value),
-        "limit": _json(finding.limit),
+        "value": as_json(finding.value),
+        "limit": as_json(finding.limit),
         "unit": finding.unit,
         "sentence": finding.sentence,
-        "details": _json(finding.details),
+        "details": as_json(finding.details),
     }
 
 
-def _json(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """Return what JSON can hold: numbers of six digits, nothing for those that are not finite."""
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(name): _json(item) for name, item in value.items()}
-    return [_json(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {str(name): as_json(item) for name, item in value.items()}
+    return [as_json(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -8,6 +8,7 @@ from typing import cast
 
 import torch
 from monai.inferers import SlidingWindowInferer
+from monai.utils import fall_back_tuple
 from torch import Tensor, nn
 
 from vafa_monai.audit.check import Check, Finding, Status
@@ -103,7 +104,7 @@ def _gradient_facts(subject: AuditSubject, whole: nn.Module, case: AuditCase) ->
 
 def _small_volume(image: Tensor, inferer: SlidingWindowInferer) -> Tensor:
     """Return a part of a case, repeated where it is too small, of one window and a half along the first axis."""
-    sizes = inferer.roi_size if isinstance(inferer.roi_size, (list, tuple)) else (inferer.roi_size,) * 3
+    sizes = fall_back_tuple(inferer.roi_size, image.shape[2:])
     edges = [round(WINDOWS * sizes[0]), *sizes[1:]]
     volume = image[:1].double()
     for axis, edge in enumerate(edges, start=2):

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import torch
 from monai.inferers import SlidingWindowInferer
-from monai.utils import ensure_tuple_rep
+from monai.utils import fall_back_tuple
 from torch import Tensor, nn
 
 from vafa_monai.attacks import Attack, Identity, describe
@@ -142,8 +142,7 @@ class AuditSubject:
 
     def window(self, case: AuditCase) -> tuple[Tensor, Tensor]:
         """Return volume and label of the first window that the inferer cuts from a case, or all of it."""
-        edges = getattr(self.inferer, "roi_size", case.image.shape[2:])
-        height, width, depth = (int(edge) for edge in ensure_tuple_rep(edges, 3))
+        height, width, depth = fall_back_tuple(getattr(self.inferer, "roi_size", -1), case.image.shape[2:])
         part = (..., slice(height), slice(width), slice(depth))
         return case.image[part], case.label[part]
 

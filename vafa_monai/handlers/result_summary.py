@@ -11,7 +11,7 @@ __all__ = ["PRESENCE_NAMES", "merge_results", "summarize"]
 
 PRESENCE_NAMES = ("lost", "invented")
 PER_CLASS = ("dice", "hd95_mm", "nsd")
-OF_THE_RUN = ("seconds", "cost", "cases", "summary", "slices", "notes")
+OF_THE_RUN = ("seconds", "cost", "cases", "summary", "slices", "notes", "device", "checkpoint")
 
 
 def summarize(cases: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -50,8 +50,10 @@ def merge_results(results: Sequence[dict[str, Any]], slices: str | None) -> dict
         ValueError: if the results are of different settings.
     """
     first = {name: value for name, value in results[0].items() if name not in OF_THE_RUN}
+    weights = results[0]["checkpoint"]["sha256"]
     for other in results[1:]:
         differing = [name for name in first if other.get(name) != first[name]]
+        differing += ["checkpoint"] if other["checkpoint"]["sha256"] != weights else []
         if differing:
             raise ValueError(f"results must differ in their cases alone, got another {differing[0]!r}.")
     cases = [case for result in results for case in result["cases"]]
@@ -59,6 +61,8 @@ def merge_results(results: Sequence[dict[str, Any]], slices: str | None) -> dict
     cost = {way: sum(one[way] for one in costs) for way in costs[0]} if costs else {}
     return {
         **first,
+        "checkpoint": results[0]["checkpoint"],
+        "device": ", ".join(sorted({result["device"] for result in results})),
         "seconds": None,
         "notes": list(dict.fromkeys(note for result in results for note in result["notes"])),
         "summary": summarize(cases),

@@ -14,7 +14,6 @@ __all__ = ["unpack_archive", "write_archive"]
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date a zip file can hold
 PERMISSIONS = (stat.S_IFREG | 0o644) << 16
-LEVEL = 6
 MOST_BYTES = 16 * 2**30
 MOST_FILES = 10_000
 MOST_RATIO = 1000  # of unpacked to packed bytes; weights and JSON are far below

@@ -7,14 +7,16 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from vafa_monai.audit import CHECKS, AuditSettings, Check, Finding, Status, run_audit
-from vafa_monai.audit.document import AUDIT_SCHEMA, audit_document
+from vafa_monai.audit.document import AUDIT_SCHEMA, as_json, audit_document
 from vafa_monai.data import sha256, write_json
 from vafa_monai.handlers.provenance import versions
 from vafa_monai.workflows.audit_subject import BundleModel, load_subject
+from vafa_monai.workflows.fingerprint import digest, run_facts
 from vafa_monai.workflows.time_left import TimeLeft
 
 __all__ = ["BundleAudit"]
@@ -25,7 +27,7 @@ CURVES = "curves"
 
 @dataclass(frozen=True, kw_only=True)
 class BundleAudit:
-    """Audit checkpoints of a bundle through its own configs; what was audited with the same settings is not again.
+    """Audit checkpoints of a bundle through its own configs; what was audited just so is not audited again.
 
     Args:
         bundle: folder of the bundle.
@@ -79,22 +81,38 @@ class BundleAudit:
         """Audit one checkpoint, unless that was done."""
         path, other = self._path(name), self._other(name)
         model = self._model(name)
-        settings = model.settings(**self.settings)
-        if self._is_done(path, name, settings):
+        settings, made_of = model.settings(**self.settings), self._made_of(model, other)
+        if self._is_done(path, settings, made_of):
             self.say(f"{path.parent.name}: audited already, {path}")
             return path
         self.say(f"{path.parent.name}: {self._file(name)}" + (f", transfer from {other}" if other else ""))
-        subject = load_subject(model, self.settings, None if other is None else self._model(other))
+        subject = load_subject(model, settings, None if other is None else self._model(other), self._splits)
         run = run_audit(subject, told=_Teller(settings, self.say))
         about = {"path": str(self._file(name)), "sha256": sha256(self._file(name))}
         document = audit_document(
             subject, run, model=path.parent.name, versions=versions(), checkpoint=about, command=self.command
         )
-        write_json(path, document)
+        write_json(path, {**document, "made_of": made_of})
         self.say(f"{path.parent.name}: {run.verdict.value} in {run.seconds:.0f} s, {path}")
         return path
 
-    def _is_done(self, path: Path, name: str, settings: AuditSettings) -> bool:
+    @cached_property
+    def _splits(self) -> dict[str, list[str]]:
+        """The hashes of all images, which are the same for every checkpoint."""
+        return self._model(self.checkpoints[0]).splits()
+
+    def _made_of(self, model: BundleModel, other: str | None) -> str:
+        """Return a hash of all that decides an audit beside its settings: weights, images, configs, versions."""
+        content = {
+            "checkpoint": sha256(model.checkpoint),
+            "surrogate": None if other is None else sha256(self._file(other)),
+            "images": self._splits,
+            "run": run_facts(model.run, Path(model.get("datalist"))),
+            "versions": versions(),
+        }
+        return digest(content)
+
+    def _is_done(self, path: Path, settings: AuditSettings, made_of: str) -> bool:
         """Tell whether the document of this audit is there; an older one of the same model is replaced by the new."""
         if not path.is_file():
             return False
@@ -102,8 +120,8 @@ class BundleAudit:
         if document.get("schema") != AUDIT_SCHEMA:
             raise ValueError(f"output must hold no other {FILE}, got {str(path)!r}.")
         known = document["settings"]
-        same = all(known.get(key) == _plain(value) for key, value in vars(settings).items())
-        return same and (document["checkpoint"] or {}).get("sha256") == sha256(self._file(name))
+        same = all(known.get(key) == as_json(value) for key, value in vars(settings).items())
+        return same and document.get("made_of") == made_of
 
     def _other(self, name: str) -> str | None:
         """Return the checkpoint to transfer from: the one asked for, or the first other one."""
@@ -154,10 +172,3 @@ def _costs(settings: AuditSettings) -> dict[str, float]:
         "S15": 3.0 * steps,
         CURVES: 3.0 * steps,
     }
-
-
-def _plain(value: Any) -> Any:
-    """Return a setting as the document has it."""
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,9 @@ class BundleModel:
 
     def __init__(self, bundle: Path, checkpoint: Path, overrides: Mapping[str, Any]) -> None:
         self.checkpoint = checkpoint
-        run = BundleRun(bundle=bundle, overlays=["evaluate"], overrides={**overrides, "ckpt_path": str(checkpoint)})
-        self.parser: ConfigParser = run.workflow().parser
+        overrides = {**overrides, "ckpt_path": str(checkpoint)}
+        self.run = BundleRun(bundle=bundle, overlays=["evaluate"], overrides=overrides)
+        self.parser: ConfigParser = self.run.workflow().parser
 
     def get(self, name: str) -> Any:
         """Return what a config id stands for."""
@@ -101,30 +102,26 @@ class BundleModel:
 
 def load_subject(
     model: BundleModel,
-    settings: Mapping[str, Any],
+    settings: AuditSettings,
     surrogate: BundleModel | None = None,
-    progress: Callable[[str], None] | None = None,
     splits: Mapping[str, Sequence[str]] | None = None,
 ) -> AuditSubject:
     """Return the subject of an audit.
 
     Args:
         model: what is audited.
-        settings: settings of the audit that are not those of the bundle.
+        settings: how hard the audit tries.
         surrogate: another model of the same bundle, for transfer.
-        progress: told what is run.
-        splits: hashes of the parts of the data; by default they are computed.
+        splits: hashes of the images of each part of the data, as :meth:`BundleModel.splits` has them.
     """
-    value_range = model.get("value_range")
     return AuditSubject(
         model.network(),
         model.cases(),
         model.get("classes"),
         inferer=model.get("validate#inferer"),
-        settings=model.settings(**settings),
-        value_range=value_range,
+        settings=settings,
+        value_range=model.get("value_range"),
         surrogate=None if surrogate is None else surrogate.network(),
-        splits=model.splits() if splits is None else splits,
+        splits=splits,
         batch_size=model.get("val_batch_size"),
-        progress=progress,
     )

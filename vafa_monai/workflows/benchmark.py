@@ -109,6 +109,7 @@ class Benchmark:
         settings = self.settings()
         for setting in settings[:: len(self.attacks)]:
             check_checkpoint(setting.checkpoint, setting.get("network_def"))
+            setting.forget()
         items, records = plan_items(settings), Records(self.folder)
         self._announce(items, records, rank, ranks)
         self._work(items[rank::ranks], records, rank, ranks)
@@ -127,7 +128,7 @@ class Benchmark:
             self.say(
                 f"{len(items)} cases under attack, {len(items) - len(left)} done already, {len(left)} to do{shared}"
             )
-            self.say(f"disk: at most {needed / 1e6:.0f} MB of {free / 1e6:.0f} MB that are free, in {self.folder}")
+            self.say(f"disk: about {needed / 1e6:.0f} MB of {free / 1e6:.0f} MB that are free, in {self.folder}")
         if needed > free:
             raise ValueError(f"output must have {needed} bytes of free disk, got {free} in {str(self.folder)!r}.")
 
@@ -140,6 +141,8 @@ class Benchmark:
                 start = time.perf_counter()
                 with redirect_stdout(log), redirect_stderr(log):
                     dice = records.make(item)
+                if number == len(left) or left[number].setting is not item.setting:
+                    item.setting.forget()  # one network in memory at a time
                 time_left.done(item.setting.attack, 1.0, time.perf_counter() - start)
                 told = "failed" if dice is None else f"DSC {dice:.4f}"
                 about = f"{item.setting.model}, {item.setting.attack}, {item.name}: {told}"
@@ -156,8 +159,11 @@ class Benchmark:
         results = self.folder / "results"
         for setting, group in groupby(items, key=lambda item: item.setting):
             done = [item for item in group if records.is_done(item)]
+            path = results / setting.model / f"{setting.attack}.json"
             if done:
-                _write_result(results / setting.model / f"{setting.attack}.json", done, records)
+                _write_result(path, done, records)
+            else:  # what lies there is of other content
+                path.unlink(missing_ok=True)
         write_json(self.folder / "failures.json", list(failures))
         return dict(build_report(results, self.folder, title=self.title)) if any(results.glob("*/*.json")) else {}
 

@@ -22,6 +22,7 @@ __all__ = ["Item", "Setting", "expected_bytes", "plan_items"]
 
 RECORD_BYTES = 4096  # a record beside its volume
 SMALL_VOLUME = 96 * 96 * 48 * 4  # bytes of the volume that a result keeps, at most
+SLICE = 512 * 512 * 10  # and of the slice, of a large image: two images and two masks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,10 @@ class Setting:
     def get(self, name: str) -> Any:
         """Return what a config id stands for."""
         return self.parser.get_parsed_content(name)
+
+    def forget(self) -> None:
+        """Let go of the parsed configs and the network in them; they are parsed again when they are asked for."""
+        self.__dict__.pop("parser", None)
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -124,5 +129,5 @@ def _hash(path: str) -> str:
 
 
 def expected_bytes(items: Sequence[Item]) -> int:
-    """Return how much disk the records of items and their merged results take at most."""
-    return 2 * len(items) * (RECORD_BYTES + SMALL_VOLUME)
+    """Return how much disk the records of items and their merged results take, uncompressed."""
+    return 2 * len(items) * (RECORD_BYTES + SMALL_VOLUME + SLICE)

@@ -63,6 +63,7 @@ class Records:
             document = self._evaluate(item)
         except EXPECTED as error:
             logger.error("%s failed", item.name, exc_info=error)
+            item.setting.forget()  # an engine that broke off is not asked again
             about = {"model": item.setting.model, "attack": item.setting.attack, "case": item.name}
             reason = str(error) if isinstance(error, ValueError) else sentence_of(error)
             write_json(self.failure_path(item), {**about, "error": reason})

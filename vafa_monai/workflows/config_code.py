@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 __all__ = ["Executable", "executables"]
 
+PROGRAMS = (".py", ".ts", ".so", ".sh")  # .ts is TorchScript, which runs when it is called
 KNOWN = ("monai", "torch", "vafa_monai", "ignite", "numpy")  # whose classes a bundle may be expected to build
 
 
@@ -26,7 +27,7 @@ class Executable(NamedTuple):
 
 
 def executables(bundle: Path) -> list[Executable]:
-    """Return every value in the JSON configs of a bundle that ``monai.bundle run`` would execute, and every script.
+    """Return every value in the JSON configs of a bundle that ``monai.bundle run`` would execute, and every program.
 
     Nothing is executed here. Expressions begin with ``$``; a ``_target_`` of MONAI's own or of a known library builds
     what it says, any other may be any function.
@@ -42,8 +43,8 @@ def executables(bundle: Path) -> list[Executable]:
         except ValueError:
             continue  # no config: MONAI refuses it, too
         found += [Executable(name, *one) for one in _walk(content, "")]
-    scripts = [path.relative_to(bundle).as_posix() for path in sorted(bundle.rglob("*.py"))]
-    return [*found, *(Executable(name, "", "", "is a script") for name in scripts)]
+    programs = sorted(path for path in bundle.rglob("*") if path.suffix in PROGRAMS)
+    return [*found, *(Executable(path.relative_to(bundle).as_posix(), "", "", "is a program") for path in programs)]
 
 
 def _walk(value: Any, place: str) -> Iterator[tuple[str, str, str]]:

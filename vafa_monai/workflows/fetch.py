@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import unquote, urlparse
+from urllib.parse import urlparse
 
 from monai.utils import optional_import
 
@@ -81,7 +82,7 @@ def _bring(source: str, place: Path, output: Path, sha256: str | None, most_byte
     address = urlparse(source)
     fetched = address.scheme in ("http", "https", "file")
     if fetched:
-        path = output / f".{Path(unquote(address.path)).name or 'bundle.zip'}"
+        path = output / f".{hashlib.sha256(source.encode()).hexdigest()[:16]}.zip"  # no other address goes on with it
         download(source, path)
     if not path.is_file():
         raise ValueError(f"source must be a zip file, a folder, an address or hub:<owner>/<name>, got {source!r}.")
@@ -134,7 +135,7 @@ def _warnings(found: list[Executable]) -> list[str]:
     """Return what to tell of code in a bundle: how much there is, and all that is more than an expression."""
     if not found:
         return ["its configs execute nothing"]
-    files = {one.file for one in found if one.kind != "is a script"}
+    files = {one.file for one in found if one.kind != "is a program"}
     evaluated = sum(one.kind == "evaluates" for one in found)
     head = f"monai.bundle run would execute {evaluated} expressions of {len(files)} configs; read them first:"
     return [head, *(f"  {one}" for one in found if one.kind != "evaluates")]
