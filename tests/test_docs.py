@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["attacks", "audit", "share", "tutorial", "how_to", "design", "conventions"]
+PAGES = ["attacks", "audit", "share", "tutorial", "scale", "how_to", "design", "conventions"]
+SRUN = """#!/bin/sh
+# A stand-in: once a node, here two on this machine; the first failure is the exit code.
+SLURM_NODEID=0 "$@" & first=$!
+SLURM_NODEID=1 "$@" & second=$!
+wait $first || exit $?
+wait $second
+"""
+SLURM = {"SLURM_NNODES": "2", "SLURM_JOB_ID": "1", "SLURM_LOCALID": "0"}
 BLOCK = re.compile(r"^```(\w+)(?: ([^\n]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -24,10 +32,15 @@ def environment(folder):
     places = [str(Path(vafa_monai.__file__).parents[1]), str(folder)]
     tools = folder / ".tools"
     tools.mkdir(exist_ok=True)
-    for name, module in {"vafa-monai": "vafa_monai.cli", "torchrun": "torch.distributed.run"}.items():
-        (tools / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
+    python = f'#!/bin/sh\nexec "{sys.executable}"'
+    for name, text in {
+        "python": f'{python} "$@"\n',  # a link to it would not find the packages of its virtual environment
+        "vafa-monai": f'{python} -m vafa_monai.cli "$@"\n',
+        "torchrun": f'{python} -m torch.distributed.run "$@"\n',
+        "srun": SRUN,
+    }.items():
+        (tools / name).write_text(text)
         (tools / name).chmod(0o755)
-    (tools / "python").exists() or (tools / "python").symlink_to(sys.executable)
     path = os.pathsep.join([str(tools), os.environ["PATH"]])
     return os.environ | {"PYTHONPATH": os.pathsep.join(places), "PATH": path, "OMP_NUM_THREADS": "1"}
 
@@ -70,3 +83,30 @@ def test_commands_run_in_the_order_of_the_pages(tmp_path):
                         ["bash", "-c", line], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True
                     )
                     assert finished.returncode == 0, f"{name}: {line}\n{finished.stderr[-2000:]}"
+
+
+@pytest.fixture(scope="module")
+def tutorial_folder(tmp_path_factory):
+    """The folder of the tutorial after its standard model was trained, with the scripts of the page on scale."""
+    pytest.importorskip("nilearn")
+    folder = tmp_path_factory.mktemp("tutorial")
+    for _, file, text in blocks("docs/scale.md"):
+        if file:
+            (folder / file).write_text(text)
+    lines = [
+        line for language, _, text in blocks("docs/tutorial.md") if language == "bash" for line in text.splitlines()
+    ]
+    for line in lines[:3]:
+        subprocess.run(["bash", "-c", line], cwd=folder, env=environment(folder), check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", ["harden.sbatch", "attack.sbatch"])
+def test_slurm_scripts_run_with_two_nodes(script, tutorial_folder):
+    finished = subprocess.run(
+        ["bash", script], cwd=tutorial_folder, env=environment(tutorial_folder) | SLURM, capture_output=True, text=True
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    made = {"harden.sbatch": "models/model_vaft.pt", "attack.sbatch": "eval/scale_slurm/report.html"}
+    assert (tutorial_folder / made[script]).is_file()
