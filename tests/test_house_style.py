@@ -15,7 +15,7 @@ import vafa_monai
 ROOT = Path(vafa_monai.__file__).parent
 FILES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in sorted(ROOT.rglob("*.py"))}
 ORDER = ["frequency", "losses", "attacks", "inferers", "transforms", "data", "metrics", "audit"]
-ORDER += ["handlers", "reports", "workflows", "cli"]
+ORDER += ["handlers", "reports", "workflows", "nnunet", "label", "cli"]
 ONLY = {  # packages that import nothing else, beside themselves and the standard library
     "frequency": ("torch",),
     "networks": ("torch", "monai.networks"),

@@ -26,7 +26,9 @@ NAMES = {
         MaskedCrossEntropyLoss SegPGDLoss block_ssim block_statistics cospgd_weight dice_ce frequency_consistency
         generalized_dice jensen_shannon margin masked_cross_entropy segpgd_weight ssim_to_blocks
     """,
-    "vafa_monai.inferers": "InferredNetwork PassCounter SlidingWindowNetwork TwoPassInferer checkpointed evaluating",
+    "vafa_monai.inferers": """
+        InferredNetwork NNUNetInferer PassCounter SlidingWindowNetwork TwoPassInferer checkpointed evaluating
+    """,
     "vafa_monai.transforms": """
         AdversarialPerturbation AdversarialPerturbationd BlockDCT BlockDCTd FrequencyPerturbation FrequencyPerturbationd
         RandFrequencyPerturbation RandFrequencyPerturbationd
@@ -52,9 +54,11 @@ NAMES = {
         PaperTable Result attack_figure build_report dice_chart load_results write_paper_table
     """,
     "vafa_monai.workflows": """
-        Benchmark BenchmarkOutcome BundleAudit BundleRun Conversion Demo DemoSettings Package Reproduction
+        AuditTeller Benchmark BenchmarkOutcome BundleAudit BundleRun Conversion Demo DemoSettings Package Reproduction
         ReproductionSettings build_bundle_network convert_checkpoint fetch_bundle shipped_bundle
     """,
+    "vafa_monai.label": "Fragility install_app prediction_change",
+    "vafa_monai.nnunet": "NNUNetAudit NNUNetModel TRAINERS",
 }
 
 FACES = [  # a face, its function, the arguments that the call brings, the arguments that only the face has

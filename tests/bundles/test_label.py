@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 import torch
 
+from vafa_monai.attacks import PGD
+from vafa_monai.label import Fragility
 from vafa_monai.workflows import build_bundle_network
 
 pytestmark = [pytest.mark.label, pytest.mark.slow]
@@ -24,6 +26,7 @@ PROJECT = Path(__file__).parents[2]
 ROOT = PROJECT / "bundles"
 NAME = "mni152_unetr_segmentation"
 BUNDLES = sorted(path.name for path in ROOT.iterdir())
+UNLABELLED = ("case_03", "case_04")
 CHECKPOINTS = ("model.pt", "model_vaft.pt")
 PATIENCE = 180  # seconds until the server answers
 
@@ -88,17 +91,21 @@ def server(label_python, models, dataset_dir, tmp_path_factory):
     env = os.environ | {
         "PATH": os.pathsep.join([str(label_python.parent), os.environ["PATH"]]),
         "MONAI_ZOO_SOURCE": "local",
+        "MONAI_LABEL_AUTO_UPDATE_SCORING": "false",
         "CUDA_VISIBLE_DEVICES": "",
         "PYTHONPATH": str(PROJECT),
     }
     call("monailabel", "apps", "--download", "--name", "monaibundle", "--output", "apps", cwd=place, env=env)
     app = place / "apps" / "monaibundle"
+    call("vafa-monai", "label_app", app, cwd=place, env=env)
     shutil.copytree(models, app / "model", dirs_exist_ok=True)
     (place / "studies" / "labels" / "final").mkdir(parents=True)
     for number, kind in ((0, "Tr"), (1, "Val")):
         name = f"case_{number:02d}.nii.gz"
         shutil.copy(dataset_dir / f"images{kind}" / name, place / "studies" / name)
         shutil.copy(dataset_dir / f"labels{kind}" / name, place / "studies" / "labels" / "final" / name)
+    for name in UNLABELLED:
+        shutil.copy(dataset_dir / "imagesTs" / f"{name}.nii.gz", place / "studies")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -130,6 +137,12 @@ def _await(address, process, log):
     pytest.fail(f"no answer within {PATIENCE} s: {log.read_text()[-3000:]}")
 
 
+def post(url, body, cwd):
+    """Post JSON."""
+    words = ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
+    return call("curl", "-fsS", "-X", "POST", url, *words, cwd=cwd)
+
+
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS)
 @pytest.mark.parametrize("name", BUNDLES)
 def test_server_answers_what_the_bundle_says(name, checkpoint, server, dataset_dir, tmp_path):
@@ -154,9 +167,23 @@ def test_each_request_trains_from_the_model_that_is_there(server, tmp_path):
     model = folder / NAME / "models" / "model.pt"
     resume = sorted((folder / NAME / "eval" / "resume" / "model").iterdir())
     body = {"device": "cpu", "max_epochs": 1, "multi_gpu": False, "pretrained": True, "val_split": 0.5}
-    url, kind = f"{address}/train/{NAME}?run_sync=true", "Content-Type: application/json"
+    url = f"{address}/train/{NAME}?run_sync=true"
     for _ in range(2):
         before = model.stat().st_mtime_ns
-        call("curl", "-fsS", "-X", "POST", url, "-H", kind, "-d", json.dumps(body), cwd=tmp_path)
+        post(url, body, tmp_path)
         assert model.stat().st_mtime_ns > before
     assert sorted((folder / NAME / "eval" / "resume" / "model").iterdir()) == resume  # of the command line's run
+
+
+def test_server_ranks_unlabelled_volumes_by_how_far_an_attack_moves_them(server, dataset_dir, tmp_path):
+    address, folder = server
+    attack, body = PGD(eps=8 / 255, steps=2), {"device": "cpu", "steps": 2, "eps": 8 / 255}
+    measure = Fragility(bundle=folder / NAME, attack=attack)
+    expected = {name: measure(dataset_dir / "imagesTs" / f"{name}.nii.gz") for name in UNLABELLED}
+    assert 0 < max(expected.values()) <= 1
+    scoring = f"{address}/scoring/robustness_{NAME}?run_sync=true"
+    answers = [json.loads(post(scoring, body, tmp_path)) for _ in range(2)]
+    assert [(answer["executed"], answer["skipped"], answer["failed"]) for answer in answers] == [(2, 0, {}), (0, 2, {})]
+    chosen = json.loads(post(f"{address}/activelearning/most_fragile", {}, tmp_path))
+    assert chosen["id"] == max(expected, key=expected.get)
+    assert chosen["weight"] == pytest.approx(expected[chosen["id"]], abs=1e-3)

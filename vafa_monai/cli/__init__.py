@@ -11,19 +11,22 @@ from vafa_monai.cli.audit_command import audit
 from vafa_monai.cli.benchmark_command import benchmark
 from vafa_monai.cli.compare_command import compare, leaderboard
 from vafa_monai.cli.data_command import convert, phantom, prepare
+from vafa_monai.cli.nnunet_command import audit_nnunet
 from vafa_monai.cli.report_command import demo, report, reproduce
 from vafa_monai.cli.run_command import attack, evaluate, train
-from vafa_monai.cli.share_command import fetch, package
+from vafa_monai.cli.share_command import fetch, label_app, package
 
 __all__ = [
     "attack",
     "audit",
+    "audit_nnunet",
     "benchmark",
     "compare",
     "convert",
     "demo",
     "evaluate",
     "fetch",
+    "label_app",
     "leaderboard",
     "main",
     "package",
@@ -41,6 +44,7 @@ COMMANDS = (
     evaluate,
     benchmark,
     audit,
+    audit_nnunet,
     report,
     compare,
     leaderboard,
@@ -50,6 +54,7 @@ COMMANDS = (
     reproduce,
     package,
     fetch,
+    label_app,
 )
 
 

@@ -13,7 +13,7 @@ from vafa_monai.cli.benchmark_command import names
 from vafa_monai.cli.say import say
 from vafa_monai.workflows import BundleAudit
 
-__all__ = ["audit"]
+__all__ = ["audit", "end_with"]
 
 EXIT_CODES = {Status.PASS: 0, Status.WARN: 0, Status.FAIL: 3}
 STRICT = {**EXIT_CODES, Status.WARN: 2}
@@ -59,7 +59,11 @@ def audit(
         command=shlex.join(["vafa-monai", *sys.argv[1:]]),
         say=say,
     )
-    verdict = run.verdict(run.run())
+    end_with(run.verdict(run.run()), strict)
+
+
+def end_with(verdict: Status, strict: bool) -> None:
+    """Say the verdict and end with its exit code."""
     say(f"verdict: {verdict.value}")
     code = (STRICT if strict else EXIT_CODES)[verdict]
     if code:

@@ -1,4 +1,4 @@
-"""Commands that share bundles: package, fetch."""
+"""Commands that share and deploy bundles: package, fetch, label_app."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 from vafa_monai.cli.say import say
+from vafa_monai.label import install_app
 from vafa_monai.workflows import Package, fetch_bundle
 
-__all__ = ["fetch", "package"]
+__all__ = ["fetch", "label_app", "package"]
 
 
 def package(
@@ -56,3 +57,12 @@ def fetch(source: str, output: str = ".", sha256: str | None = None) -> None:
         sha256: hash that the zip file must have.
     """
     say(f"bundle: {fetch_bundle(source, output, sha256=sha256, say=say)}")
+
+
+def label_app(folder: str) -> None:
+    """Add robustness scoring to a downloaded ``monaibundle`` app of MONAI Label.
+
+    Args:
+        folder: the app, which ``monailabel apps --download --name monaibundle`` made.
+    """
+    say(f"app: {folder}" + ("" if install_app(folder) else ", which had the scoring"))

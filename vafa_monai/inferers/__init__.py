@@ -3,8 +3,17 @@
 from vafa_monai.inferers.checkpointed import checkpointed
 from vafa_monai.inferers.evaluating import evaluating
 from vafa_monai.inferers.inferred_network import InferredNetwork
+from vafa_monai.inferers.nnunet_inferer import NNUNetInferer
 from vafa_monai.inferers.pass_counter import PassCounter
 from vafa_monai.inferers.sliding_window_network import SlidingWindowNetwork
 from vafa_monai.inferers.two_pass import TwoPassInferer
 
-__all__ = ["InferredNetwork", "PassCounter", "SlidingWindowNetwork", "TwoPassInferer", "checkpointed", "evaluating"]
+__all__ = [
+    "InferredNetwork",
+    "NNUNetInferer",
+    "PassCounter",
+    "SlidingWindowNetwork",
+    "TwoPassInferer",
+    "checkpointed",
+    "evaluating",
+]

@@ -1,6 +1,7 @@
 """Bundle runs in this process, the chains of them (demo, the paper's tables), and the conversion of checkpoints."""
 
 from vafa_monai.workflows.audit import BundleAudit
+from vafa_monai.workflows.audit_teller import AuditTeller
 from vafa_monai.workflows.benchmark import Benchmark, BenchmarkOutcome
 from vafa_monai.workflows.bundle_run import BundleRun, shipped_bundle
 from vafa_monai.workflows.convert import Conversion, build_bundle_network, convert_checkpoint
@@ -11,6 +12,7 @@ from vafa_monai.workflows.paper_run import ReproductionSettings
 from vafa_monai.workflows.reproduce import Reproduction
 
 __all__ = [
+    "AuditTeller",
     "Benchmark",
     "BenchmarkOutcome",
     "BundleAudit",

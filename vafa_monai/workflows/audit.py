@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vafa_monai.audit import CHECKS, AuditSettings, Check, Finding, Status, run_audit
+from vafa_monai.audit import AuditSettings, Status, run_audit
 from vafa_monai.audit.document import AUDIT_SCHEMA, as_json, audit_document
 from vafa_monai.data import sha256, write_json
 from vafa_monai.handlers.provenance import versions
 from vafa_monai.workflows.audit_subject import BundleModel, load_subject
+from vafa_monai.workflows.audit_teller import AuditTeller
 from vafa_monai.workflows.fingerprint import digest, run_facts
-from vafa_monai.workflows.time_left import TimeLeft
 
 __all__ = ["BundleAudit"]
 
 FILE = "audit.json"
-CURVES = "curves"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +85,7 @@ class BundleAudit:
             return path
         self.say(f"{path.parent.name}: {self._file(name)}" + (f", transfer from {other}" if other else ""))
         subject = load_subject(model, settings, None if other is None else self._model(other), self._splits)
-        run = run_audit(subject, told=_Teller(settings, self.say))
+        run = run_audit(subject, told=AuditTeller(settings, self.say))
         about = {"path": str(self._file(name)), "sha256": sha256(self._file(name))}
         document = audit_document(
             subject, run, model=path.parent.name, versions=versions(), checkpoint=about, command=self.command
@@ -141,34 +139,3 @@ class BundleAudit:
 
     def _label(self, name: str) -> str:
         return self.labels.get(name, self._file(name).stem)
-
-
-class _Teller:
-    """Tell every finding with the time that is left."""
-
-    def __init__(self, settings: AuditSettings, say: Callable[[str], None]) -> None:
-        self.costs = _costs(settings)
-        self.left = TimeLeft({"check": list(self.costs.values())})
-        self.say, self.since = say, time.perf_counter()
-
-    def __call__(self, check: Check, finding: Finding) -> None:
-        now = time.perf_counter()
-        self.left.done("check", self.costs[check.id], now - self.since)
-        self.since = now
-        self.say(f"  {finding.status.value:4} {check.id:3} {check.title}: {finding.sentence} ({self.left})")
-
-
-def _costs(settings: AuditSettings) -> dict[str, float]:
-    """Return about how many steps of an attack every check takes, those of others that it shares left out."""
-    steps, ensemble = settings.steps, 7 * settings.steps + settings.queries / 3
-    return {check.id: 1.0 for check in CHECKS} | {
-        "S1": 2.0 * steps,
-        "S2": (len(settings.eps_curve) - 1.0) * steps,
-        "S3": 3.0 * steps,
-        "S4": float(sum(settings.steps_curve)),
-        "S6": float(settings.restarts * steps),
-        "S7": ensemble,
-        "S9": float(steps),
-        "S15": 3.0 * steps,
-        CURVES: 3.0 * steps,
-    }

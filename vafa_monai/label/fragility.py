@@ -1,0 +1,108 @@
+"""How far a small attack moves a prediction, without any label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from torch import Tensor, nn
+
+from vafa_monai.attacks import PGD, Attack, RangeAdapter
+from vafa_monai.attacks.attack import Network
+from vafa_monai.attacks.ensemble import class_dice
+from vafa_monai.data import check_checkpoint, extract_weights, read_checkpoint
+from vafa_monai.inferers import InferredNetwork, SlidingWindowNetwork
+
+__all__ = ["Fragility", "prediction_change"]
+
+
+def prediction_change(network: Network, inputs: Tensor, attack: Attack) -> float:
+    """Attack a volume with its own prediction as the label, and return how much of the prediction is gone.
+
+    Args:
+        network: maps volumes to logits; in eval mode.
+        inputs: one volume ``(1, C, H, W, D)``, in ``value_range`` of the attack.
+        attack: the attack, untargeted.
+
+    Returns:
+        1 minus the mean foreground DSC of the two predictions, in [0, 1]: 0 means that nothing moved. A prediction of
+        background alone counts 1 as soon as anything else appears.
+
+    Example:
+        >>> from vafa_monai.attacks import Identity
+        >>> prediction_change(nn.Conv3d(1, 2, 1), torch.rand(1, 1, 4, 5, 6), Identity())
+        0.0
+    """
+    with torch.no_grad():
+        labels = _classes(network(inputs))
+    adv = attack(inputs, labels, network)
+    with torch.no_grad():
+        dice = class_dice(network(adv), labels)
+    return 1.0 - dice[0, 1:].nanmean().item()
+
+
+def _classes(logits: Tensor) -> Tensor:
+    """Return the predicted classes, ``(B, 1, H, W, D)``."""
+    return (logits > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1, keepdim=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fragility:
+    """Measure volumes by :func:`prediction_change` of a bundle, through its ``inference.json``.
+
+    Args:
+        bundle: folder of the bundle; a config is a program, so it must be trusted.
+        checkpoint: file of the weights, relative to the bundle.
+        attack: the attack, for intensities in [0, 1]; volumes of other intensities are adapted.
+        device: where the network runs.
+
+    Raises:
+        ValueError: if the bundle has no ``inference.json``, or the checkpoint is missing or does not fit.
+    """
+
+    bundle: Path
+    checkpoint: str = "models/model.pt"
+    attack: Attack = field(default_factory=lambda: PGD(eps=2 / 255, steps=5))
+    device: str | torch.device = "cpu"
+
+    def __post_init__(self) -> None:
+        """Refuse what is not there."""
+        if not (Path(self.bundle) / "configs" / "inference.json").is_file():
+            raise ValueError(f"bundle must be a folder with configs/inference.json, got {str(self.bundle)!r}.")
+
+    def __call__(self, image: str | Path) -> float:
+        """Return how far the prediction of an image file moves, in [0, 1]."""
+        volume = self._get("preprocessing")({"image": str(image)})["image"]
+        inputs = torch.as_tensor(volume, dtype=torch.float32, device=self.device)[None]
+        low, high = self.attack.value_range
+        inside = low <= inputs.min() and inputs.max() <= high
+        return prediction_change(self.network, inputs, self.attack if inside else RangeAdapter(attack=self.attack))
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The deployed pipeline as one differentiable network."""
+        network: nn.Module = self._get("network_def")
+        file = Path(self.bundle) / self.checkpoint
+        check_checkpoint(file, network)
+        network.load_state_dict(extract_weights(read_checkpoint(file)))
+        network.to(self.device).eval()
+        inferer = self._get("inferer")
+        if SlidingWindowNetwork.can_stand_for(inferer):
+            return SlidingWindowNetwork.from_inferer(network, inferer)
+        return InferredNetwork(network, inferer)
+
+    @cached_property
+    def _parser(self) -> ConfigParser:
+        """The config, with its paths."""
+        parser = ConfigParser()
+        parser.read_config(str(Path(self.bundle) / "configs" / "inference.json"))
+        parser["bundle_root"] = str(self.bundle)
+        parser["device"] = str(self.device)
+        return parser
+
+    def _get(self, name: str) -> Any:
+        return self._parser.get_parsed_content(name)

@@ -1,0 +1,5 @@
+"""What nnU-Net finds when ``nnUNet_extTrainer`` is this folder."""
+
+from vafa_monai.nnunet.trainer import nnUNetTrainerPGD, nnUNetTrainerVAFT
+
+__all__ = ["nnUNetTrainerPGD", "nnUNetTrainerVAFT"]
