@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
-from monai.utils import optional_import
 from torch import Tensor, nn
 
 from vafa_monai.audit import AuditCase
@@ -63,8 +63,7 @@ class NNUNetModel:
 
         Raises:
             ValueError: if a file is missing, the checkpoint is not of nnU-Net, the configuration is not 3D, or the
-                labels are regions or have an ignore label.
-            OptionalImportError: if nnU-Net is not installed.
+                labels are regions or have an ignore label; or if nnU-Net is not installed.
         """
         folder, file = Path(folder), Path(folder) / f"fold_{fold}" / checkpoint
         plans, dataset = (_read(folder / name) for name in ("plans.json", "dataset.json"))
@@ -148,13 +147,20 @@ def _classes(label: Tensor) -> Tensor:
 
 def _trainer(name: str) -> Any:
     """Return a trainer's class: one of ours, or what nnU-Net finds."""
-    trainer = getattr(optional_import("vafa_monai.nnunet.trainer")[0], name, None)
+    trainer = getattr(import_module("vafa_monai.nnunet.trainer"), name, None)
     return trainer or _nnunet("utilities.find_objects", "recursive_find_trainer_class_by_name")(name)
 
 
 def _nnunet(module: str, name: str) -> Any:
-    """Return something of nnU-Net, or what raises and says how to install it."""
-    return optional_import(f"nnunetv2.{module}", name=name, descriptor="{}; pip install 'vafa-monai[nnunet]'")[0]
+    """Return something of nnU-Net.
+
+    Raises:
+        ValueError: if nnU-Net is not installed.
+    """
+    try:
+        return getattr(import_module(f"nnunetv2.{module}"), name)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"nnU-Net must be installed, pip install 'vafa-monai[nnunet]': {error}.") from error
 
 
 def _read(path: Path) -> dict[str, Any]:
