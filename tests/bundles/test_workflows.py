@@ -91,6 +91,8 @@ def evaluated(trained, small, start_chain, tmp_path_factory):
 @pytest.mark.parametrize("attack", sorted(set(EVERY_ATTACK) - set(ATTACKS)))
 def test_evaluation_under_an_attack_beyond_the_demo_writes_its_result(trained, small, run_chain, attack):
     overrides = small | {"attack_steps": 2, "ckpt_path": str(trained / "models" / "model.pt"), "model_name": "beyond"}
+    if attack == "ensemble":  # its standard settings are the overlay's own
+        overrides |= {"attack#steps": 2, "attack#queries": 8}
     code, output = run_chain(["train", "evaluate", f"attacks/{attack}"], overrides, trained)
     assert code == 0, output[-2000:]
     found = json.loads((trained / "eval" / "results" / "beyond" / f"{attack}.json").read_text())
