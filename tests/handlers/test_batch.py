@@ -11,7 +11,7 @@ from monai.engines.utils import default_prepare_batch
 from monai.inferers import SimpleInferer, SlidingWindowInferer, SlidingWindowInfererAdapt
 from torch import nn
 
-from vafa_monai.attacks import FGSM
+from vafa_monai.attacks import FGSM, PGD
 from vafa_monai.handlers import AdversarialKeys
 from vafa_monai.handlers.batch import append_to_batch, attack_batch
 from vafa_monai.inferers import InferredNetwork, SlidingWindowNetwork
@@ -95,6 +95,33 @@ def test_cheap_attack_takes_the_gradient_of_a_few_windows(batch, tiny_network):
     moved = (adv - batch["image"]).as_tensor().count_nonzero((1, 2, 3, 4))
     assert (moved > 0).all()
     assert (moved <= 2 * 4 * 3 * 5).all()
+
+
+def test_compiled_network_is_attacked_and_compiled_once(batch, tiny_network, monkeypatch):
+    """The compiler itself is stood for; ``test_compiled_attack_gives_what_the_plain_one_gives`` has the real one."""
+    made = []
+
+    def wrap(network):
+        made.append(nn.Sequential(network))
+        return made[-1]
+
+    monkeypatch.setattr(torch, "compile", wrap)
+    engine = engine_of(tiny_network, batch)
+    first, second = (attack_batch(engine, FGSM(), compiled=True) for _ in range(2))
+    assert len(made) == 1
+    assert torch.equal(first.adv, attack_batch(engine_of(tiny_network, batch), FGSM()).adv)
+    assert first.cost == second.cost == {"forward": len(batch["image"]), "backward": len(batch["image"])}
+
+
+@pytest.mark.slow
+def test_compiled_attack_gives_what_the_plain_one_gives(batch, tiny_network):
+    inferer = SlidingWindowInferer((4, 3, 5), sw_batch_size=2, overlap=0.5)
+    plain, fast = (
+        attack_batch(engine_of(tiny_network, batch, inferer=inferer), PGD(eps=0.1, steps=3), compiled=compiled)
+        for compiled in (False, True)
+    )
+    torch.testing.assert_close(fast.adv.as_tensor(), plain.adv.as_tensor(), atol=1e-4, rtol=0)
+    assert fast.cost == plain.cost
 
 
 def test_attack_stays_on_its_rank(batch, tiny_network):

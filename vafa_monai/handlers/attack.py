@@ -28,6 +28,9 @@ class AttackHandler:
         image_key: key of the images in the batch.
         windows_per_gradient: for a cheap run, how many windows of the sliding window each gradient is computed of, see
             :class:`vafa_monai.inferers.SlidingWindowNetwork`; ``None`` takes all, which is the exact gradient.
+        compiled: attack the network through :func:`torch.compile`. It takes a minute or two before the first step, and
+            gains where a long attack on a large network follows, see ``docs/benchmarks.md``; the volumes that come out
+            differ in their last digits. The evaluation itself runs the network as it is.
     """
 
     def __init__(
@@ -35,10 +38,12 @@ class AttackHandler:
         attack: Callable[..., Tensor],
         image_key: str = CommonKeys.IMAGE,
         windows_per_gradient: int | None = None,
+        compiled: bool = False,
     ) -> None:
         self.attack = attack
         self.image_key = image_key
         self.windows_per_gradient = windows_per_gradient
+        self.compiled = compiled
 
     def attach(self, engine: Any) -> None:
         """Attach to an evaluator."""
@@ -47,11 +52,11 @@ class AttackHandler:
 
     def __call__(self, engine: Any) -> None:
         """Attack the batch."""
-        found = attack_batch(engine, self.attack, self.windows_per_gradient)
+        found = attack_batch(engine, self.attack, self.windows_per_gradient, self.compiled)
         images = {self.image_key: found.adv, AdversarialKeys.CLEAN_IMAGE.value: found.clean}
         engine.state.batch = {**engine.state.batch, **images}
         engine.state.attack_details, engine.state.attack_cost = found.details, found.cost
-        engine.state.windows_per_gradient = self.windows_per_gradient
+        engine.state.windows_per_gradient, engine.state.compiled = self.windows_per_gradient, self.compiled
 
     @staticmethod
     def keep_clean(engine: Any) -> None:

@@ -42,13 +42,21 @@ class AttackedBatch(NamedTuple):
     cost: dict[str, int]
 
 
-def attack_batch(engine: Any, attack: Callable[..., Tensor], windows_per_gradient: int | None = None) -> AttackedBatch:
+def attack_batch(
+    engine: Any, attack: Callable[..., Tensor], windows_per_gradient: int | None = None, compiled: bool = False
+) -> AttackedBatch:
     """Attack the batch of ``engine`` through its own inferer and network in eval mode.
 
     Through a sliding window the attack meets the blended logits of the whole volume, at the memory of one batch of
     windows, or a few windows drawn at random for each gradient; see :class:`vafa_monai.inferers.SlidingWindowNetwork`.
     Where memory runs out, less is attacked at once, here and in the batches to come; see
     :func:`vafa_monai.handlers.room.attack_in_room`.
+
+    Args:
+        engine: trainer or evaluator.
+        attack: attack of :mod:`vafa_monai.attacks`.
+        windows_per_gradient: number of windows of a cheap gradient.
+        compiled: attack the network through :func:`torch.compile`.
 
     Returns:
         The inputs ``(B, C, H, W, D)`` as the engine prepares them, their attacked version, and what the attack did.
@@ -62,7 +70,7 @@ def attack_batch(engine: Any, attack: Callable[..., Tensor], windows_per_gradien
     if not isinstance(batch, dict):
         raise TypeError(f"batch must be a dictionary of volumes and labels, got {type(batch).__name__}.")
     inputs, targets = engine.prepare_batch(batch, engine.state.device, engine.non_blocking, **engine.to_kwargs)[:2]
-    network = getattr(engine.network, "module", engine.network)  # under DDP an attack stays on its own rank
+    network = _compiled(engine) if compiled else _own_network(engine)
     whole = _pipeline(network, engine.inferer, windows_per_gradient)
     precision = (
         torch.autocast("cuda", **engine.amp_kwargs) if engine.amp and torch.cuda.is_available() else nullcontext()
@@ -72,6 +80,20 @@ def attack_batch(engine: Any, attack: Callable[..., Tensor], windows_per_gradien
         adv, details, engine.state.attack_room = attack_in_room(attack, inputs, targets, whole, room)
     cost = {"forward": passes.forward, "backward": passes.backward}
     return AttackedBatch(inputs, convert_to_dst_type(adv, dst=inputs)[0], details, cost)
+
+
+def _own_network(engine: Any) -> nn.Module:
+    """Return the network without the wrapper of DDP: an attack stays on its own rank."""
+    network: nn.Module = getattr(engine.network, "module", engine.network)
+    return network
+
+
+def _compiled(engine: Any) -> nn.Module:
+    """Return the network compiled, once for all batches of a run; its weights are the network's."""
+    if getattr(engine.state, "compiled_network", None) is None:
+        engine.state.compiled_network = torch.compile(_own_network(engine))
+    network: nn.Module = engine.state.compiled_network
+    return network
 
 
 def _pipeline(

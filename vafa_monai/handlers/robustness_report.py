@@ -151,6 +151,7 @@ class RobustnessReport:
         slices = self.path.with_suffix(".npz")
         content = self._content(engine, names) | ({"cost": cost} if cost else {}) | {"slices": slices.name}
         content["windows_per_gradient"] = getattr(engine.state, "windows_per_gradient", None)
+        content["compiled"] = getattr(engine.state, "compiled", False)
         content["cases"] = [case | json.loads(more) for case, more in zip(content["cases"], told, strict=True)]
         with whole_file(slices) as beside:
             np.savez_compressed(beside, case=np.array(names[0]), **self._snapshot)  # type: ignore[arg-type]

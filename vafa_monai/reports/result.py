@@ -85,7 +85,7 @@ class Result:
         windows = self.document.get("windows_per_gradient")
         cheap = f"gradients of {windows} windows" if windows else ""
         words = setting_text(self.settings, self.document["attack"].get("strength"))
-        return ", ".join(filter(None, (words, cheap)))
+        return ", ".join(filter(None, (words, cheap, "compiled" if self.document.get("compiled") else "")))
 
 
 def load_results(results_dir: str | Path) -> list[Result]:
