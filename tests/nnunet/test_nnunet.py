@@ -148,9 +148,18 @@ def test_training_continues_from_its_checkpoint(trained):
     assert "VAFA" in log
 
 
-@pytest.mark.parametrize(("gaussian", "lost"), [(False, 0.0), (True, 0.01)])
-def test_model_predicts_what_nnunet_predicts(gaussian, lost, trained, model, case):
-    """In half precision nnU-Net loses the corners of a volume, where the Gaussian's weights times logits round to 0."""
+def weight_of_windows(inferer, size):
+    """Return the sum of the weights of all windows, voxel by voxel of an unpadded volume."""
+    lacks = [max(edge - voxels, 0) for edge, voxels in zip(inferer.patch_size, size, strict=True)]
+    total = torch.zeros([voxels + lack for voxels, lack in zip(size, lacks, strict=True)])
+    for place in inferer._places(total.shape):
+        total[place] += inferer._weight()
+    return total[tuple(slice(lack // 2, lack // 2 + voxels) for lack, voxels in zip(lacks, size, strict=True))]
+
+
+@pytest.mark.parametrize("gaussian", [False, True])
+def test_model_predicts_what_nnunet_predicts(gaussian, trained, model, case):
+    """In half precision nnU-Net loses the corners of a volume, where a Gaussian's weight times a logit rounds to 0."""
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     predictor = nnUNetPredictor(use_gaussian=gaussian, device=torch.device("cpu"), allow_tqdm=False)
@@ -160,8 +169,9 @@ def test_model_predicts_what_nnunet_predicts(gaussian, lost, trained, model, cas
     assert inferer.mirror_axes == (0, 1, 2)
     with torch.no_grad():
         found = inferer(case.image, model.network)[0]
-    assert ((found - expected).abs() > 1e-2 + 1e-2 * expected.abs()).float().mean() <= lost
-    assert (found.argmax(0) != expected.argmax(0)).float().mean() <= max(lost, 1e-3)
+    kept = weight_of_windows(inferer, found.shape[1:]) > 1e-4  # half precision rounds by 6e-8
+    assert kept.float().mean() > (0.7 if gaussian else 0.999)
+    torch.testing.assert_close(found[:, kept], expected[:, kept], atol=1e-2, rtol=1e-2)
 
 
 def test_case_is_what_nnunet_sees(model, case):
