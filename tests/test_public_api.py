@@ -28,6 +28,7 @@ NAMES = {
     """,
     "vafa_monai.inferers": """
         InferredNetwork NNUNetInferer PassCounter SlidingWindowNetwork TwoPassInferer checkpointed evaluating
+        whole_network
     """,
     "vafa_monai.transforms": """
         AdversarialPerturbation AdversarialPerturbationd BlockDCT BlockDCTd FrequencyPerturbation FrequencyPerturbationd

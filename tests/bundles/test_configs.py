@@ -208,3 +208,20 @@ def test_bundle_has_the_files_of_the_zoo(bundle):
         assert (folder / name).exists(), name
     listed = folder / "large_files.yml"
     assert bundle.startswith("mni152") or yaml.safe_load(listed.read_text())["large_files"] == []
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["command line", "MONAI Label"])
+def test_training_resumes_unless_a_checkpoint_loader_stands_in_front(own, tmp_path, tiny):
+    """MONAI Label puts one there: each of its requests is a run of its own."""
+    parser = ConfigParser()
+    parser.read_config(str(CONFIGS["mni152_unetr_segmentation"] / "train.json"))
+    parser.update({key: literal_eval(str(value)) for key, value in tiny["unetr"].items()})
+    parser["bundle_root"] = str(tmp_path)
+    if own:
+        loader = {"_target_": "CheckpointLoader", "load_path": "models/model.pt", "load_dict": {"model": "$@network"}}
+        parser["train"]["handlers"].insert(0, loader)
+    state = tmp_path / "eval" / "resume" / "model" / "checkpoint_epoch=1.pt"
+    state.parent.mkdir(parents=True)
+    torch.save({}, state)
+    parser.parse()
+    assert parser.get_parsed_content("resume_file") == ("" if own else str(state))

@@ -40,7 +40,7 @@ def test_the_mean_is_over_all_mirrored_copies():
 
 def test_two_windows_are_blended_by_their_weights():
     model, inputs, inferer = network(), volume(6, 4, 4), NNUNetInferer((4, 4, 4))
-    weight = inferer._weight().double()
+    weight = inferer._weight.double()
     assert weight[2, 2, 2] == 10
     first, last = model(inputs[:, :, :4]), model(inputs[:, :, 2:])
     found = inferer(inputs, model)

@@ -153,7 +153,7 @@ def weight_of_windows(inferer, size):
     lacks = [max(edge - voxels, 0) for edge, voxels in zip(inferer.patch_size, size, strict=True)]
     total = torch.zeros([voxels + lack for voxels, lack in zip(size, lacks, strict=True)])
     for place in inferer._places(total.shape):
-        total[place] += inferer._weight()
+        total[place] += inferer._weight
     return total[tuple(slice(lack // 2, lack // 2 + voxels) for lack, voxels in zip(lacks, size, strict=True))]
 
 

@@ -7,10 +7,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any, cast
+from typing import Any
 
 import torch
-from monai.inferers import SlidingWindowInferer
 from monai.utils import fall_back_tuple
 from torch import Tensor, nn
 
@@ -18,7 +17,7 @@ from vafa_monai.attacks import Attack, Identity, describe
 from vafa_monai.attacks.ensemble import class_dice
 from vafa_monai.attacks.setting import require_at_least, require_count, require_range
 from vafa_monai.audit.setting import AuditSettings
-from vafa_monai.inferers import InferredNetwork, PassCounter, SlidingWindowNetwork, evaluating
+from vafa_monai.inferers import PassCounter, evaluating, whole_network
 from vafa_monai.losses import dice_ce
 
 __all__ = ["SLACK", "AuditCase", "AuditSubject", "Outcome", "mean_dice"]
@@ -135,10 +134,7 @@ class AuditSubject:
 
     def pipeline(self, network: nn.Module | None = None) -> nn.Module:
         """Return what the inferer makes of a network, differentiable; by default of the audited one."""
-        network = self.network if network is None else network
-        if SlidingWindowNetwork.can_stand_for(self.inferer):
-            return SlidingWindowNetwork.from_inferer(network, cast(SlidingWindowInferer, self.inferer))
-        return InferredNetwork(network, self.inferer)
+        return whole_network(self.network if network is None else network, self.inferer)
 
     def window(self, case: AuditCase) -> tuple[Tensor, Tensor]:
         """Return volume and label of the first window that the inferer cuts from a case, or all of it."""

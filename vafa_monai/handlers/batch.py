@@ -12,7 +12,7 @@ from monai.utils import StrEnum, convert_to_dst_type
 from torch import Tensor, nn
 
 from vafa_monai.handlers.room import Room, attack_in_room
-from vafa_monai.inferers import InferredNetwork, PassCounter, SlidingWindowNetwork, evaluating
+from vafa_monai.inferers import PassCounter, evaluating, whole_network
 
 __all__ = ["AdversarialKeys", "AttackedBatch", "append_to_batch", "attack_batch"]
 
@@ -71,7 +71,7 @@ def attack_batch(
         raise TypeError(f"batch must be a dictionary of volumes and labels, got {type(batch).__name__}.")
     inputs, targets = engine.prepare_batch(batch, engine.state.device, engine.non_blocking, **engine.to_kwargs)[:2]
     network = _compiled(engine) if compiled else _own_network(engine)
-    whole = _pipeline(network, engine.inferer, windows_per_gradient)
+    whole = whole_network(network, engine.inferer, windows_per_gradient)
     precision = (
         torch.autocast("cuda", **engine.amp_kwargs) if engine.amp and torch.cuda.is_available() else nullcontext()
     )
@@ -94,18 +94,6 @@ def _compiled(engine: Any) -> nn.Module:
         engine.state.compiled_network = torch.compile(_own_network(engine))
     network: nn.Module = engine.state.compiled_network
     return network
-
-
-def _pipeline(
-    network: nn.Module, inferer: Any, windows_per_gradient: int | None
-) -> InferredNetwork | SlidingWindowNetwork:
-    """Return what ``inferer`` and ``network`` make together, in the memory of a few windows where that is possible."""
-    if SlidingWindowNetwork.can_stand_for(inferer):
-        return SlidingWindowNetwork.from_inferer(network, inferer, windows_per_gradient=windows_per_gradient)
-    if windows_per_gradient is not None:
-        name = type(inferer).__name__
-        raise ValueError(f"windows_per_gradient must be None without a SlidingWindowInferer, got it with a {name}.")
-    return InferredNetwork(network, inferer)
 
 
 def append_to_batch(batch: dict[str, Any], image_key: str, adv: Tensor) -> dict[str, Any]:

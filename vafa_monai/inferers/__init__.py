@@ -7,6 +7,7 @@ from vafa_monai.inferers.nnunet_inferer import NNUNetInferer
 from vafa_monai.inferers.pass_counter import PassCounter
 from vafa_monai.inferers.sliding_window_network import SlidingWindowNetwork
 from vafa_monai.inferers.two_pass import TwoPassInferer
+from vafa_monai.inferers.whole_network import whole_network
 
 __all__ = [
     "InferredNetwork",
@@ -16,4 +17,5 @@ __all__ = [
     "TwoPassInferer",
     "checkpointed",
     "evaluating",
+    "whole_network",
 ]

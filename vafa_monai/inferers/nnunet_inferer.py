@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from itertools import chain, combinations, product
 
 import numpy as np
@@ -71,7 +72,7 @@ class NNUNetInferer(Inferer):
         size, all_channels = inputs.shape[2:], (slice(None), slice(None))
         lacks = [max(edge - voxels, 0) for edge, voxels in zip(self.patch_size, size, strict=True)]
         padded = F.pad(inputs, [part for lack in reversed(lacks) for part in (lack // 2, lack - lack // 2)])
-        weight = self._weight().to(inputs)
+        weight = self._weight.to(inputs)
         total, logits = inputs.new_zeros(padded.shape[2:]), inputs.new_zeros(0)
         for place in self._places(padded.shape[2:]):
             found = self._mirrored(padded[all_channels + place], network)
@@ -111,6 +112,7 @@ class NNUNetInferer(Inferer):
         count = math.ceil((voxels - edge) / (edge * self.step_size)) + 1
         return [int(np.round((voxels - edge) / max(count - 1, 1) * number)) for number in range(count)]
 
+    @cached_property
     def _weight(self) -> Tensor:
         """Return the weights of the voxels of a window, rounded as nnU-Net rounds them."""
         if not self.gaussian:

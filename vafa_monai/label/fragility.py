@@ -15,7 +15,7 @@ from vafa_monai.attacks import PGD, Attack, RangeAdapter
 from vafa_monai.attacks.attack import Network
 from vafa_monai.attacks.ensemble import class_dice
 from vafa_monai.data import check_checkpoint, extract_weights, read_checkpoint
-from vafa_monai.inferers import InferredNetwork, SlidingWindowNetwork
+from vafa_monai.inferers import whole_network
 
 __all__ = ["Fragility", "prediction_change"]
 
@@ -90,10 +90,7 @@ class Fragility:
         check_checkpoint(file, network)
         network.load_state_dict(extract_weights(read_checkpoint(file)))
         network.to(self.device).eval()
-        inferer = self._get("inferer")
-        if SlidingWindowNetwork.can_stand_for(inferer):
-            return SlidingWindowNetwork.from_inferer(network, inferer)
-        return InferredNetwork(network, inferer)
+        return whole_network(network, self._get("inferer"))
 
     @cached_property
     def _parser(self) -> ConfigParser:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.scoring import ScoringMethod
@@ -51,16 +52,19 @@ class RobustnessScoring(ScoringMethod):  # type: ignore[misc] # MONAI Label has 
         Returns:
             How many volumes there are, were skipped and scored, what failed and why, and the seconds it took.
         """
-        start, checkpoint = time.perf_counter(), f"models/{request.get('model_filename', 'model.pt')}"
+        start, name = time.perf_counter(), request.get("model_filename", "model.pt")
+        if Path(name).name != name:
+            raise ValueError(f"model_filename must be the name of a file in models, got {name!r}.")
+        checkpoint, usual = f"models/{name}", "cuda" if torch.cuda.is_available() else "cpu"
         attack = PGD(eps=float(request.get("eps", 2 / 255)), steps=int(request.get("steps", 5)))
         measure = Fragility(
-            bundle=self.bundle, checkpoint=checkpoint, attack=attack, device=request.get("device", "cpu")
+            bundle=self.bundle, checkpoint=checkpoint, attack=attack, device=request.get("device", usual)
         )
         made_of = f"{sha256(self.bundle / checkpoint)} eps={attack.eps} steps={attack.steps}"
         images = datastore.get_unlabeled_images()
         todo = [image for image in images if datastore.get_image_info(image).get(MADE_OF) != made_of]
-        failed = {}
-        for number, image in enumerate(todo[: request.get("max_samples")], 1):
+        now, failed = todo[: request.get("max_samples") or None], {}  # 0 is all, as for MONAI Label's own methods
+        for number, image in enumerate(now, 1):
             try:
                 change = measure(datastore.get_image_uri(image))
             except Exception as error:  # one volume that cannot be read does not cost the others
@@ -68,13 +72,12 @@ class RobustnessScoring(ScoringMethod):  # type: ignore[misc] # MONAI Label has 
                 failed[image] = str(error).splitlines()[0] if str(error) else type(error).__name__
                 continue
             datastore.update_image_info(image, {SCORE: change, MADE_OF: made_of})
-            log.info("robustness %d/%d: %s moves by %.4f", number, len(todo), image, change)
-        done = len(todo[: request.get("max_samples")]) - len(failed)
+            log.info("robustness %d/%d: %s moves by %.4f", number, len(now), image, change)
         seconds = round(time.perf_counter() - start, 3)
         return {
             "total": len(images),
             "skipped": len(images) - len(todo),
-            "executed": done,
+            "executed": len(now) - len(failed),
             "failed": failed,
             "latency": seconds,
         }

@@ -40,7 +40,7 @@ class NNUNetAudit:
         say: told of every step, line by line.
 
     Raises:
-        ValueError: if ``output`` exists.
+        ValueError: if ``output`` exists; when run, if ``surrogate`` has other plans.
     """
 
     model: Path
@@ -64,7 +64,9 @@ class NNUNetAudit:
     def run(self) -> Status:
         """Audit, write the document, and return the verdict."""
         settings = AuditSettings(**self.settings)
-        model = self._load(self.model)
+        model, surrogate = self._load(self.model), None if self.surrogate is None else self._load(self.surrogate)
+        if surrogate and (surrogate.plans, surrogate.configuration) != (model.plans, model.configuration):
+            raise ValueError(f"surrogate must have the plans and configuration of model, got {str(self.surrogate)!r}.")
         cases = list(model.cases(self.images, self.labels))
         self.say(f"{Path(self.model).name}: {len(cases)} cases, {model.checkpoint}")
         subject = AuditSubject(
@@ -74,7 +76,7 @@ class NNUNetAudit:
             inferer=model.inferer,
             settings=settings,
             value_range=intensity_range(cases),
-            surrogate=None if self.surrogate is None else self._load(self.surrogate).network,
+            surrogate=None if surrogate is None else surrogate.network,
         )
         run = run_audit(subject, told=AuditTeller(settings, self.say))
         document = audit_document(

@@ -73,11 +73,7 @@ class NNUNetModel:
         configuration = content["init_args"]["configuration"]
         manager = _nnunet("utilities.plans_handling.plans_handler", "PlansManager")(plans)
         settings, labels = manager.get_configuration(configuration), manager.get_label_manager(dataset)
-        if len(settings.patch_size) != 3:
-            raise ValueError(f"configuration must be 3D, got {configuration!r}.")
-        if labels.has_regions or labels.has_ignore_label:
-            kind = "regions" if labels.has_regions else "an ignore label"
-            raise ValueError(f"labels must be plain classes, got {kind}.")
+        require_plain(configuration, settings, labels)
         channels = _nnunet("utilities.label_handling.label_handling", "determine_num_input_channels")
         network = _trainer(content["trainer_name"]).build_network_architecture(
             manager,
@@ -118,12 +114,12 @@ class NNUNetModel:
         listed = _nnunet("utilities.utils", "create_lists_from_splitted_dataset_folder")(str(images), ending)
         if not listed:
             raise ValueError(f"images must be a folder of <case>_0000{ending} files, got {str(images)!r}.")
-        for files in listed:
-            name = Path(files[0]).name.removesuffix(f"_0000{ending}")
-            label = Path(labels) / f"{name}{ending}"
-            if not label.is_file():
-                raise ValueError(f"labels must hold {label.name!r}, got {str(labels)!r}.")
-            yield self._case(name, files, label)
+        names = [Path(files[0]).name.removesuffix(f"_0000{ending}") for files in listed]
+        missing = [f"{name}{ending}" for name in names if not (Path(labels) / f"{name}{ending}").is_file()]
+        if missing:
+            raise ValueError(f"labels must hold a file for every case, got none for {missing} in {str(labels)!r}.")
+        for name, files in zip(names, listed, strict=True):
+            yield self._case(name, files, Path(labels) / f"{name}{ending}")
 
     def _case(self, name: str, files: Sequence[str], label: Path) -> AuditCase:
         """Return one case as a batch of one."""
@@ -138,6 +134,23 @@ class NNUNetModel:
             label=_classes(torch.as_tensor(found, device=device))[None],
             spacing=tuple(float(edge) for edge in settings.spacing),
         )
+
+
+def require_plain(configuration: str, settings: Any, labels: Any) -> None:
+    """Refuse what neither our trainers nor our attacks take.
+
+    Args:
+        configuration: name of the configuration.
+        settings: nnU-Net's manager of it.
+        labels: nnU-Net's manager of the labels.
+
+    Raises:
+        ValueError: if the configuration is not 3D, or the labels are regions or have an ignore label.
+    """
+    if len(settings.patch_size) != 3:
+        raise ValueError(f"configuration must be 3D, got {configuration!r}.")
+    if labels.has_regions or labels.has_ignore_label:
+        raise ValueError(f"labels must be plain classes, got {'regions' if labels.has_regions else 'an ignore label'}.")
 
 
 def _classes(label: Tensor) -> Tensor:

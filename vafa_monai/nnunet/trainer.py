@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vafa_monai.attacks import PGD, VAFA, Attack, RangeAdapter
 from vafa_monai.inferers import InferredNetwork, evaluating
 from vafa_monai.losses import AdversarialConsistencyLoss
+from vafa_monai.nnunet.model import require_plain
 
 __all__ = ["RobustTrainer", "nnUNetTrainerPGD", "nnUNetTrainerVAFT"]
 
@@ -45,11 +46,7 @@ class RobustTrainer(nnUNetTrainer):  # type: ignore[misc] # nnU-Net has no types
         Raises:
             ValueError: if the configuration is not 3D, or the labels are regions or have an ignore label.
         """
-        if len(self.configuration_manager.patch_size) != 3:
-            raise ValueError(f"configuration must be 3D for {type(self).__name__}, got {self.configuration_name!r}.")
-        if self.label_manager.has_regions or self.label_manager.has_ignore_label:
-            kind = "regions" if self.label_manager.has_regions else "an ignore label"
-            raise ValueError(f"labels must be plain classes for {type(self).__name__}, got {kind}.")
+        require_plain(self.configuration_name, self.configuration_manager, self.label_manager)
         super().initialize()
         self.attack = RangeAdapter(attack=self.build_attack())
         self.robust_loss = AdversarialConsistencyLoss(
