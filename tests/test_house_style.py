@@ -21,7 +21,7 @@ ONLY = {  # packages that import nothing else, beside themselves and the standar
     "networks": ("torch", "monai.networks"),
 }
 NEVER = {"attacks": re.compile(r"monai\.(networks|engines|bundle)\b|monai\.data\..*Dataset")}
-LONGEST = 250
+LONGEST = 450
 
 every_file = pytest.mark.parametrize("name", FILES)
 
