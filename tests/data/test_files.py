@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from vafa_monai.data import files, sha256, whole_file, write_json, write_volume
+from vafa_monai.data import files, read_json, sha256, whole_file, write_json, write_volume
 
 
 def test_file_appears_when_it_is_complete(tmp_path):
@@ -65,6 +66,65 @@ def test_what_json_cannot_hold_leaves_no_file(tmp_path, content):
     with pytest.raises((ValueError, TypeError), match="JSON"):
         write_json(tmp_path / "a.json", {"number": [content]})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"[" * 100_000 + b"]" * 100_000, "it is nested too deep"),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "it is nested too deep"),
+        (b'{"a": ' + b"[" * 100 + b"1" + b"]" * 100 + b"}", "it is nested too deep"),
+        (b'{"a": ' + b"7" * 400 + b"}", "the whole number 77777777777777777777… of 400 digits is too large"),
+        (b'{"a": -' + b"7" * 5000 + b"}", "of 5001 digits is too large"),
+        (b'{"a": 18446744073709551617}', "of 20 digits is too large"),
+        (b'{"a": 1e999}', "the number 1e999 is too large"),
+        (b'{"a": NaN}', "NaN is no JSON number; write null"),
+        (b'{"a": -Infinity}', "-Infinity is no JSON number"),
+        (b'{"dsc": 0.9, "b": [1], "dsc": 0.1}', "the key 'dsc' stands twice in one object"),
+        (b'{"a": "\\ud800"}', "surrogates not allowed"),
+        (b'{"a": "\xff"}', "'utf-8' codec can't decode"),
+        (b'{"a": 1', "Expecting ',' delimiter"),
+        (b"", "Expecting value"),
+        (b'{"a": 1} {}', "Extra data"),
+        (b"{'a': 1}", "Expecting property name"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_json_that_programs_would_read_differently_or_break_on_is_refused_in_one_sentence(tmp_path, content, reason):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"^result must be readable as JSON, got '.*a\.json' \(.*{re.escape(reason)}"):
+        read_json(tmp_path / "a.json", "result")
+
+
+@pytest.mark.parametrize("content", ["[]", "1", '"a"', "null"])
+def test_json_of_another_kind_is_refused(tmp_path, content):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(ValueError, match=r"^result must be an object in JSON, got \w+ in '.*a\.json'\.$"):
+        read_json(tmp_path / "a.json", "result")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("no.json", "which is missing"), (".", "which is no file"), ("a.json", "more than 3")]
+)
+def test_missing_or_huge_json_is_refused(tmp_path, name, reason):
+    (tmp_path / "a.json").write_text("[1,2]")
+    with pytest.raises(ValueError, match=rf"^result must be a readable JSON file, got .*{reason}"):
+        read_json(tmp_path / name, "result", list, largest=3)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [1, -1.5, 1e-300, 2**64, None, True, "ä😀"],
+        [json.loads("[" * 99 + "1" + "]" * 99)],
+        [{"a": 1}, {"a": 2}],
+    ],
+    ids=["scalars", "deep", "objects"],
+)
+@pytest.mark.parametrize("start", ["", "\ufeff"], ids=["plain", "byte order mark"])
+def test_usual_json_is_read(tmp_path, content, start):
+    (tmp_path / "a.json").write_text(start + json.dumps(content), encoding="utf-8")
+    assert read_json(tmp_path / "a.json", kind=list) == content
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32], ids=lambda kind: kind.__name__)

@@ -3,7 +3,7 @@
 from vafa_monai.data.acdc import prepare_acdc
 from vafa_monai.data.check import check_cases, check_checkpoint
 from vafa_monai.data.checkpoint import extract_weights, read_checkpoint
-from vafa_monai.data.files import sha256, whole_file, write_json, write_volume, write_whole
+from vafa_monai.data.files import read_json, sha256, whole_file, write_json, write_volume, write_whole
 from vafa_monai.data.mni152 import prepare_mni152
 from vafa_monai.data.phantom import write_phantom
 from vafa_monai.data.synapse import prepare_synapse
@@ -16,6 +16,7 @@ __all__ = [
     "prepare_mni152",
     "prepare_synapse",
     "read_checkpoint",
+    "read_json",
     "sha256",
     "whole_file",
     "write_json",

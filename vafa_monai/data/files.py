@@ -1,9 +1,10 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and JSON that is read as data of strangers."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,12 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-__all__ = ["sha256", "whole_file", "write_json", "write_volume", "write_whole"]
+__all__ = ["parse_json", "read_json", "sha256", "whole_file", "write_json", "write_volume", "write_whole"]
+
+LARGEST_JSON = 256 << 20  # bytes
+DEEPEST_JSON = 100  # lists and objects in each other
+LARGEST_WHOLE_NUMBER = 1 << 64
+JSON_KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
 
 
 @contextmanager
@@ -50,6 +56,110 @@ def write_whole(path: str | Path, content: bytes | str) -> Path:
 def write_json(path: str | Path, content: Any) -> None:
     """Write ``content`` as JSON; NaN is refused, because no other program reads it."""
     write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path, what: str = "file", kind: type = dict, largest: int = LARGEST_JSON) -> Any:
+    """Return the content of a JSON file that anyone may have written.
+
+    Args:
+        path: the file.
+        what: what it is to be, in the words of the user; begins the error.
+        kind: the Python type that the whole is to have.
+        largest: bytes that the file may have.
+
+    Raises:
+        ValueError: in one sentence that names the file, if it is missing, too large, or refused by :func:`parse_json`.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file():
+            raise ValueError("which is missing" if not path.exists() else "which is no file")
+        if (size := path.stat().st_size) > largest:
+            raise ValueError(f"which has {size} bytes, more than {largest}")
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{what} must be a readable JSON file, got {str(path)!r} ({error}).") from error
+    return parse_json(content, what, str(path), kind)
+
+
+def parse_json(content: bytes | str, what: str, where: str, kind: type = dict) -> Any:
+    """Return what JSON text says, if programs agree on what it says.
+
+    Refused are, besides what is no JSON in UTF-8, what Python would take and others take otherwise or break on: NaN and
+    infinity, also as ``1e999``; whole numbers beyond 64 bits; a key that an object has twice; half a surrogate pair;
+    lists and objects more than 100 deep.
+
+    Args:
+        content: the text.
+        what: what it is to be; begins the error.
+        where: the file that it is from, for the error.
+        kind: the Python type that the whole is to have.
+
+    Raises:
+        ValueError: in one sentence.
+
+    Example:
+        >>> parse_json('{"eps": 0.1}', "result", "a.json")
+        {'eps': 0.1}
+    """
+    try:
+        text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
+        found = json.loads(
+            text,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_whole_number,
+            object_pairs_hook=_unique_keys,
+        )
+        if "\\u" in text:
+            json.dumps(found, ensure_ascii=False).encode()  # fails for half a pair
+        _require_flat(found)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise ValueError(f"{what} must be readable as JSON, got {where!r} ({reason}).") from error
+    if not isinstance(found, kind):
+        raise ValueError(f"{what} must be {JSON_KINDS[kind]} in JSON, got {type(found).__name__} in {where!r}.")
+    return found
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON number; write null")
+
+
+def _finite(text: str) -> float:
+    """Read a number with a fraction or an exponent."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {text[:20]} is too large")
+    return number
+
+
+def _whole_number(text: str) -> int:
+    """Read a whole number; its digits are counted first, because long ones take long."""
+    if len(text) > len(str(-LARGEST_WHOLE_NUMBER)) or abs(number := int(text)) > LARGEST_WHOLE_NUMBER:
+        raise ValueError(f"the whole number {text[:20]}… of {len(text)} digits is too large")
+    return number
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object, if no key comes twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} stands twice in one object")
+    return found
+
+
+def _require_flat(content: Any) -> None:
+    """Refuse what is nested so deep that code that follows it would break."""
+    level = [content] if isinstance(content, (dict, list)) else []
+    for _ in range(DEEPEST_JSON):
+        inside = (node.values() if isinstance(node, dict) else node for node in level)
+        level = [item for items in inside for item in items if isinstance(item, (dict, list))]
+        if not level:
+            return
+    raise RecursionError
 
 
 def write_volume(path: str | Path, volume: np.ndarray, affine: np.ndarray) -> None:

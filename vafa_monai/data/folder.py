@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from vafa_monai.data.files import sha256
+from vafa_monai.data.files import read_json, sha256
 
 __all__ = ["is_finished", "list_hashes", "whole_folder"]
 
@@ -91,7 +90,6 @@ def is_finished(output: Path, manifest: str, settings: Mapping[str, Any]) -> boo
 def _read(path: Path) -> dict[str, Any]:
     """Return the content of a JSON file, or an empty dictionary if it is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path)
+    except ValueError:
         return {}
-    return content if isinstance(content, dict) else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import nibabel as nib
 import numpy as np
 from monai.utils import optional_import
 
-from vafa_monai.data.files import sha256, write_json, write_volume
+from vafa_monai.data.files import read_json, sha256, write_json, write_volume
 
 __all__ = ["CLASSES", "prepare_mni152"]
 
@@ -74,8 +73,8 @@ def prepare_mni152(output: str | Path) -> Path:
 def _complete(datalist: Path) -> bool:
     """Tell whether every listed file is there as it was written."""
     try:
-        listed = json.loads(datalist.read_text(encoding="utf-8")).get("sha256", {})
-    except (ValueError, AttributeError):  # no JSON, or no dictionary
+        listed = read_json(datalist).get("sha256", {})
+    except ValueError:
         return False
     files = {name: datalist.parent / name for name in listed}
     return bool(files) and all(path.is_file() and sha256(path) == listed[name] for name, path in files.items())

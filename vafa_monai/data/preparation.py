@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import vafa_monai
 from vafa_monai.data.case_facts import CaseFacts, measure
 from vafa_monai.data.data_report import DataReport, write_report
 from vafa_monai.data.fault import image_faults, label_faults, pair_faults, read_or_fault
-from vafa_monai.data.files import sha256, write_json, write_volume
+from vafa_monai.data.files import read_json, sha256, write_json, write_volume
 from vafa_monai.data.folder import is_finished, list_hashes, whole_folder
 from vafa_monai.data.recipe import Case, Find, Found, Recipe
 from vafa_monai.data.split import PARTS, Split, overlaps
@@ -100,7 +99,7 @@ def prepare(plan: Plan, source: str | Path, output: str | Path) -> Path:
 
 def _check_same_source(output: Path, source: Path, found: Found) -> None:
     """Refuse a source whose files are others than those that the output was made of, by name and size."""
-    recorded = json.loads((output / DATALIST).read_text(encoding="utf-8"))["source"]
+    recorded = read_json(output / DATALIST, "output")["source"]
     sizes = {name: entry["bytes"] for name, entry in recorded.items()}
     now = {_relative(path, source): path.stat().st_size for case in found.cases for path in (case.image, case.label)}
     differing = sorted(name for name in sizes.keys() | now.keys() if sizes.get(name) != now.get(name))

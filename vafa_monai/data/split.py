@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from vafa_monai.data.files import read_json
 
 __all__ = ["PARTS", "Split", "complete_split", "evenly_spaced", "overlaps", "read_split", "take_validation"]
 
@@ -81,12 +82,7 @@ def read_split(path: str | Path) -> Split:
         ValueError: if the file is missing or has another form.
     """
     rule = 'a JSON file with lists of names under "training" and "test", and "validation" if wanted'
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"split must be {rule}, got {str(path)!r} ({error}).") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"split must be {rule}, got {type(content).__name__} in {str(path)!r}.")
+    content = read_json(path, "split")
     parts = {part: content[part] for part in PARTS if part in content}
     for part in ("training", "test", *parts):
         names = parts.get(part)
