@@ -35,8 +35,8 @@ NAMES = {
         RandFrequencyPerturbation RandFrequencyPerturbationd
     """,
     "vafa_monai.data": """
-        check_cases check_checkpoint extract_weights prepare_acdc prepare_mni152 prepare_synapse read_checkpoint
-        read_json sha256 whole_file write_json write_phantom write_volume write_whole
+        check_cases check_checkpoint extract_weights prepare_acdc prepare_decathlon prepare_mni152 prepare_synapse
+        read_checkpoint read_json sha256 whole_file write_json write_phantom write_volume write_whole
     """,
     "vafa_monai.metrics": """
         HausdorffDistance95Metric LostOrgan NormalizedSurfaceDiceMetric OrganPresenceMetric PerceptualSimilarityMetric

@@ -130,9 +130,8 @@ def main():
     print(f"{len(lengths)} files, {sum(lengths)} lines, median {statistics.median(lengths):.0f}")
     print(f"{sum(len(public_names(tree)) for name, tree in trees.items())} names in all __all__")
     faces = [name for name in trees if name.count(".") == 1]
-    print(
-        f"{len(set().union(*(public_names(trees[name]) for name in faces)))} of them in those of the {len(faces)} packages"
-    )
+    shown = set().union(*(public_names(trees[name]) for name in faces))
+    print(f"{len(shown)} of them in those of the {len(faces)} packages")
     chain = longest_chain(trees)
     print(f"longest chain of imports {len(chain)}: {' > '.join(name.removeprefix('vafa_monai.') for name in chain)}")
     with tempfile.TemporaryDirectory() as folder:

@@ -34,7 +34,7 @@ def test_a_phantom_can_be_prepared(dataset, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["prepare", "liver", "--source", "a", "--output", "b"], "error: dataset must be one of ['acdc', 'synapse']"),
+        (["prepare", "liver", "--source", "a", "--output", "b"], "error: dataset must be one of ['acdc', 'decathlon',"),
         (["prepare", "acdc", "--source", "nowhere", "--output", "b"], "error: source must"),
         (["phantom", "synapse", "--cases", "1", "--output", "b"], "error: cases must"),
     ],

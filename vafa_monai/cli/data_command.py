@@ -7,23 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from vafa_monai.cli.say import say
-from vafa_monai.data import prepare_acdc, prepare_synapse, write_phantom
+from vafa_monai.data import prepare_acdc, prepare_decathlon, prepare_synapse, write_phantom
 from vafa_monai.workflows import build_bundle_network, convert_checkpoint
 
 __all__ = ["convert", "phantom", "prepare"]
+
+WRITERS = {"synapse": prepare_synapse, "acdc": prepare_acdc, "decathlon": prepare_decathlon}
 
 
 def prepare(dataset: str, source: str, output: str, **settings: Any) -> None:
     """Check the official files of a dataset and write them as the bundles read them; the source is only read.
 
     Args:
-        dataset: ``synapse`` or ``acdc``.
+        dataset: ``synapse``, ``acdc``, or ``decathlon`` for any task of the Medical Segmentation Decathlon.
         source: folder of the files as they are handed out.
         output: folder to write to, with ``dataset.json`` and ``data_report.html``; it appears whole or not at all.
-        **settings: ``--classes 9`` (synapse), ``--validation N``, ``--split FILE``, ``--allow_missing``.
+        **settings: ``--classes 9`` (synapse), ``--validation N``, ``--split FILE``, ``--allow_missing``; ``--seed 0``,
+            ``--download`` (decathlon).
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    writer = choose("dataset", dataset, {"synapse": prepare_synapse, "acdc": prepare_acdc})
+    writer = choose("dataset", dataset, WRITERS)
     say(f"datalist: {writer(source, output, **settings)}")
     say(f"report: {Path(output) / 'data_report.html'}")
 

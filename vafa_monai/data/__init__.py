@@ -1,8 +1,9 @@
-"""Data of the demo, of Synapse and of ACDC, synthetic twins, checks of cases and checkpoints, whole files."""
+"""Data of the demo, Synapse, ACDC and the Decathlon, synthetic twins, checks of cases and checkpoints, whole files."""
 
 from vafa_monai.data.acdc import prepare_acdc
 from vafa_monai.data.check import check_cases, check_checkpoint
 from vafa_monai.data.checkpoint import extract_weights, read_checkpoint
+from vafa_monai.data.decathlon import prepare_decathlon
 from vafa_monai.data.files import read_json, sha256, whole_file, write_json, write_volume, write_whole
 from vafa_monai.data.mni152 import prepare_mni152
 from vafa_monai.data.phantom import write_phantom
@@ -13,6 +14,7 @@ __all__ = [
     "check_checkpoint",
     "extract_weights",
     "prepare_acdc",
+    "prepare_decathlon",
     "prepare_mni152",
     "prepare_synapse",
     "read_checkpoint",
