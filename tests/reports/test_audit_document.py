@@ -8,6 +8,8 @@ from vafa_monai.reports import load_results
 from vafa_monai.reports.audit_document import load_audits
 from vafa_monai.reports.verdict import judge
 
+ENSEMBLE = {"_target_": "x.AttackEnsemble", "eps": 4 / 255, "q_max": 20, "block_size": [8, 8, 8], "name": "VolAA 1"}
+
 
 def edit(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
@@ -15,7 +17,7 @@ def edit(path, **changes):
 
 def verdict_of(results_dir, model="standard"):
     results = [result for result in load_results(results_dir) if result.model == model]
-    return judge(model, results, load_audits(results_dir).get(model))
+    return judge(model, results, load_audits(results_dir).get(model))[0]
 
 
 def test_values_arrive_as_written(write_result, write_audit, results_dir):
@@ -40,6 +42,7 @@ def test_checks_are_put_in_order_by_what_matters_most(write_result, write_audit,
     ("changes", "message"),
     [
         ({"schema": "other/1"}, "schema of standard/audit.json must be 'vafa_monai.audit/1', got 'other/1'"),
+        ({"verdict": "WARN"}, "verdict of standard/audit.json must be that of its checks, PASS, got 'WARN'"),
         ({"verdict": "GOOD"}, "verdict of standard/audit.json must be one of .*, got 'GOOD'"),
         ({"checks": {}}, "checks of standard/audit.json must be of kind list, got {}"),
         ({"checks": ["S0"]}, "checks of standard/audit.json must be objects, got 'S0'"),
@@ -121,7 +124,58 @@ def test_audit_of_other_weights_says_nothing(write_result, write_audit, results_
     write_audit("standard", "PASS", checkpoint=checkpoint)
     verdict = verdict_of(results_dir)
     assert verdict.status == "NOT AUDITED"
-    assert "(standard0123), so it says nothing about them" in verdict.text
+    assert "The audit beside it is of other weights" in verdict.text
+    assert "than the numbers (standard0123), so it says nothing about the numbers" in verdict.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"cases": ["three"]}, "of other cases (1 of 1 are not those of ensemble)"),
+        ({"cases": ["one", "three"]}, "of other cases (1 of 2 are not those of ensemble)"),
+        ({"cases": []}, "of other cases"),
+        ({"classes": ["background", "white matter", "gray matter"]}, "of other classes"),
+        ({"settings": {"eps": 8 / 255}}, "of other settings (eps of ensemble)"),
+        ({"settings": {"q_max": 5, "eps": 0.0156863}}, "of other settings (q_max of ensemble)"),
+        ({"settings": {"value_range": [-1, 1]}}, "of other settings (value_range of ensemble)"),
+        ({"settings": {"block_size": [8, 8, 1]}}, "of other settings (block_size of ensemble)"),
+        ({"checks": []}, "it asked no check"),
+    ],
+)
+def test_audit_of_other_data_or_settings_says_nothing(write_result, write_audit, results_dir, changes, words):
+    attack = {"name": "ensemble", "role": "attack", "settings": ENSEMBLE}
+    write_result("standard", "ensemble", 0.8, attack=attack, intensity={"value_range": [0, 1]})
+    edit(write_audit("standard", "PASS"), **changes)
+    verdict = verdict_of(results_dir)
+    assert verdict.status == "NOT AUDITED"
+    assert words in verdict.text
+
+
+def test_audit_of_weights_that_nobody_knows_says_nothing(write_result, write_audit, results_dir):
+    write_result("standard", "pgd", 0.8, checkpoint={"path": "x", "sha256": None})
+    write_audit("standard", "PASS", checkpoint=None)
+    assert verdict_of(results_dir).status == "NOT AUDITED"
+
+
+@pytest.mark.parametrize("cases", [["two"], ["one", "two"], ["one", "two", "three"]], ids=len)
+def test_audit_of_a_part_of_the_cases_or_more_counts(write_result, write_audit, results_dir, cases):
+    settings = ENSEMBLE | {"eps": 0.0156863}  # as a document holds 4/255
+    write_result("standard", "ensemble", 0.8, attack={"name": "ensemble", "role": "attack", "settings": ENSEMBLE})
+    edit(write_audit("standard", "PASS"), cases=cases, settings={**settings, "value_range": [0.0, 1.0]})
+    verdict = verdict_of(results_dir)
+    assert verdict.status == "PASS"
+    assert (f"The audit is of {len(cases)} case" in verdict.text) == (len(cases) != 2)
+
+
+def test_number_of_the_audit_stands_where_no_result_has_it(write_result, write_audit, results_dir):
+    write_result("standard", "pgd", 0.8)
+    path = write_audit("standard", "PASS")
+    document = json.loads(path.read_text())
+    check = document["checks"][0] | {"name": "statistics", "value": 2}
+    check["details"] = {"mean": 0.75, "low": 0.7, "high": 0.8}
+    edit(path, checks=[check], settings={"eps": 4 / 255, "q_max": 20, "attack": "VolAA 1 (steps 20, queries 200)"})
+    text = verdict_of(results_dir).text
+    assert text.startswith("VolAA 1 (steps 20, queries 200) leaves a DSC of 0.750 [0.700, 0.800]: voxels within 4/255")
 
 
 def test_audit_says_nothing_of_results_of_mixed_weights(write_result, write_audit, results_dir):

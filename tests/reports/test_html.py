@@ -59,7 +59,7 @@ def page(writers, results):
     write_result("standard", "identity", 0.9, role="control", slices=True, cases=(evil, "two"))
     write_result("standard", "pgd", 0.8, slices=True, cases=(evil, "two"))
     write_result("third", "my & attack $\\x$", 0.5, model="<b>third</b>", notes=["odd <i>note</i>"])
-    write_audit("standard", "FAIL", ("PASS", "FAIL", "SKIP"), command="vafa-monai audit '<z>'")
+    write_audit("standard", "FAIL", ("PASS", "FAIL", "SKIP"), command="vafa-monai audit '<z>'", cases=["two"])
     files = build_report(
         results,
         results.parent / "report",

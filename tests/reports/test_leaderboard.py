@@ -8,6 +8,8 @@ from vafa_monai.reports.leaderboard import leaderboard_rows, write_leaderboard
 
 SCORES = {"passed": 0.5, "failed": 0.9, "warned": 0.6, "unknown": 0.7, "better": 0.8}
 
+ENSEMBLE = {"name": "ensemble", "role": "attack", "settings": {"_target_": "x.AttackEnsemble", "name": "VolAA 1"}}
+
 
 @pytest.fixture
 def folder(write_result, write_audit, write_report, results_dir, tmp_path):
@@ -15,7 +17,7 @@ def folder(write_result, write_audit, write_report, results_dir, tmp_path):
     for model, dice in SCORES.items():
         shutil.rmtree(results_dir, ignore_errors=True)
         write_result(model, "identity", 0.95, role="control", cost={"forward": 7, "backward": 0})
-        write_result(model, "pgd", dice, cost={"forward": 100, "backward": 50})
+        write_result(model, "ensemble", dice, cost={"forward": 100, "backward": 50}, attack=ENSEMBLE)
         if model in ("passed", "failed", "warned"):
             status = {"passed": "PASS", "failed": "FAIL", "warned": "WARN"}[model]
             write_audit(model, status, (status,))
@@ -49,9 +51,10 @@ def test_page_shows_verdict_worst_and_clean_dsc_cost_and_hash(folder, tmp_path):
     assert "protocols. Only rows" not in page
 
 
-def test_model_without_an_attack_is_last_of_its_verdict(folder, write_result, write_report, results_dir):
+def test_model_without_the_ensemble_is_last_of_its_verdict(folder, write_result, write_report, results_dir):
     shutil.rmtree(results_dir)
     write_result("clean", "identity", 0.99, role="control")
+    write_result("clean", "pgd", 0.98)  # one attack is no ensemble
     write_report(folder / "clean")
     assert [row.summary.model for row in leaderboard_rows(folder)][2:] == ["better", "unknown", "clean", "failed"]
 

@@ -118,10 +118,14 @@ def parse_audit(document: Mapping[str, Any], name: str) -> Audit:
     require_kinds(document, KINDS, name)
     require(document["verdict"] in VERDICTS, f"verdict of {name}", f"be one of {VERDICTS}", document["verdict"])
     cost = numbers(document["cost"], ("forward", "backward"), f"cost of {name}")
+    checks = tuple(_parse_check(check, name) for check in document["checks"])
+    found = {check.status for check in checks}
+    worst = next((status for status in ("FAIL", "WARN") if status in found), "PASS")
+    require(document["verdict"] == worst, f"verdict of {name}", f"be that of its checks, {worst}", document["verdict"])
     return Audit(
         **{key: document[key] for key in ("model", "verdict", "command")},
         sha256=(document["checkpoint"] or {}).get("sha256"),
-        checks=tuple(_parse_check(check, name) for check in document["checks"]),
+        checks=checks,
         curves=tuple(_parse_curve(curve, name) for curve in document["curves"]),
         **cost,
         document=document,

@@ -45,7 +45,7 @@ def leaderboard_rows(folder: str | Path) -> list[LeaderboardRow]:
     """Read every ``report.json`` in a folder and its folders.
 
     Returns:
-        Rows by verdict (pass, warn, not audited, fail), then by the DSC at worst; models without an attack are last.
+        Rows by verdict (pass, warn, not audited, fail), then by the DSC under VolAA; models without it are last.
 
     Raises:
         ValueError: if there is no report, or one is not as its schema says.
@@ -55,9 +55,7 @@ def leaderboard_rows(folder: str | Path) -> list[LeaderboardRow]:
     paths = sorted(root.rglob("report.json"))
     require(bool(paths), "folder", "hold a report.json", str(folder))
     rows = [row for path in paths for row in _rows(load_report(path), path.relative_to(root).as_posix())]
-    return sorted(
-        rows, key=lambda row: (row.rank, -(row.summary.worst.mean if row.summary.worst.mean is not None else -1))
-    )
+    return sorted(rows, key=lambda row: (row.rank, _number(row) is None, -(_number(row) or 0)))
 
 
 def write_leaderboard(rows: Sequence[LeaderboardRow], path: str | Path) -> Path:
@@ -67,6 +65,11 @@ def write_leaderboard(rows: Sequence[LeaderboardRow], path: str | Path) -> Path:
         "leaderboard.html.j2", scripts=("sort.js",), title="Robustness leaderboard", rows=rows, protocols=protocols
     )
     return write_whole(path, html)
+
+
+def _number(row: LeaderboardRow) -> float | None:
+    """Return the DSC that a model is quoted by."""
+    return row.summary.headline.dice.mean
 
 
 def _rows(report: Report, source: str) -> list[LeaderboardRow]:

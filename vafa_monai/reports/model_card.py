@@ -12,7 +12,10 @@ from vafa_monai.reports.table import markdown_text, table_cell
 __all__ = ["model_card"]
 
 LEGEND = """DSC: mean over cases and organs without the background, with its bootstrap 95 % interval over cases.
-At worst: the lowest DSC of every case under any of the attacks, then the mean over cases."""
+Under VolAA: the number to quote, the lowest DSC of every case under an ensemble of fixed attacks, then the mean over
+cases; it holds for the changes named beside it, and for no others."""
+THREAT_LEGEND = """At worst: the lowest DSC of every case under any of the attacks of one threat model, then the mean
+over cases. Numbers of different threat models do not compare: they allow changes of unlike kind and size."""
 LIMITS = (
     "- Measured are the attacks of the table with their budgets; another attack or budget may do more harm.",
     "- Another scanner, protocol or population may give other numbers.",
@@ -31,9 +34,8 @@ def model_card(evidence: Evidence, *, data_note: str | None = None) -> str:
     for one in evidence.summaries:
         lines += [f"**{one.model}: {one.verdict.status}.** {one.verdict.text}", ""]
     lines += ["### Figures", "", *_figures(evidence), ""]
+    lines += [LEGEND, "", *_threats(evidence)]
     lines += [
-        LEGEND,
-        "",
         markdown_text(evidence.rows).rstrip(),
         "",
         "### Data",
@@ -51,7 +53,7 @@ def model_card(evidence: Evidence, *, data_note: str | None = None) -> str:
 def _figures(evidence: Evidence) -> list[str]:
     """Return a table with a line for each model."""
     lines = [
-        "| model | verdict | DSC clean | DSC at worst | strongest attack | weakest organ | weights (SHA-256) |",
+        "| model | verdict | DSC clean | DSC under VolAA | which may change | weakest organ | weights (SHA-256) |",
         "|---|---|--:|--:|---|---|---|",
     ]
     return lines + [_line(one) for one in evidence.summaries]
@@ -59,11 +61,24 @@ def _figures(evidence: Evidence) -> list[str]:
 
 def _line(one: ModelSummary) -> str:
     organ = one.weakest_organ
-    mean = fixed(one.strongest_dice.mean, 3)
-    strongest = None if one.strongest is None else f"{attack_title(one.strongest)} ({mean})"
-    weakest = None if organ is None else f"{organ.organ} ({fixed(organ.dice_clean, 3)} to {fixed(organ.dice, 3)})"
-    texts = [one.model, one.verdict.status, _text(one.clean), _text(one.worst), strongest, weakest, one.sha256]
+    under = None if organ is None else f"{fixed(organ.dice, 3)} under {attack_title(organ.attack)}"
+    weakest = None if organ is None else f"{organ.organ} ({fixed(organ.dice_clean, 3)} to {under})"
+    dice = "not run" if one.headline.attack is None else _text(one.headline.dice)
+    what = None if one.headline.attack is None else f"{one.headline.attack}: {one.headline.threat}"
+    texts = [one.model, one.verdict.status, _text(one.clean), dice, what or "-", weakest, one.sha256]
     return "| " + " | ".join(table_cell(text or "not known") for text in texts) + " |"
+
+
+def _threats(evidence: Evidence) -> list[str]:
+    """Return a table of the other attacks and the controls, by threat model."""
+    rows = [(summary.model, row) for summary in evidence.summaries for row in summary.threats]
+    if not rows:
+        return []
+    lines = ["| threat model | role | model | DSC at worst | strongest | its rms (grey) |", "|---|---|---|--:|---|--:|"]
+    for model, row in rows:
+        texts = [row.threat, row.role, model, _text(row.dice), attack_title(row.strongest), fixed(row.rms_grey, 1)]
+        lines.append("| " + " | ".join(map(table_cell, texts)) + " |")
+    return ["### By threat model", "", *lines, "", THREAT_LEGEND, ""]
 
 
 def _text(value: Interval) -> str:

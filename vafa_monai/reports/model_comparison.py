@@ -20,6 +20,7 @@ from vafa_monai.reports.report_document import Report, load_report
 from vafa_monai.reports.result import Result
 from vafa_monai.reports.statistics import smallest_p_value
 from vafa_monai.reports.table import table_cell
+from vafa_monai.reports.verdict import Headline
 
 __all__ = ["ModelComparison", "compare_models", "write_comparison"]
 
@@ -141,6 +142,8 @@ def _cautions(
     )
     left = sorted((first.keys() ^ second.keys()) - set(same))
     texts += [f"Measured for one of the two only, and left out: {', '.join(left)}."] * bool(left)
+    if summaries[0].headline.threat != summaries[1].headline.threat:
+        texts.append("The numbers under VolAA are of unlike budgets or missing for one, so they do not compare.")
     if summaries[0].sha256 is not None and summaries[0].sha256 == summaries[1].sha256:
         texts.append("Both are the same weights.")
     return texts
@@ -151,9 +154,16 @@ def _about(one: ModelSummary) -> str:
     parts = [
         f"{one.model}, weights {(one.sha256 or 'unknown')[:12]}, {one.verdict.status}",
         f"DSC {interval(one.clean.mean, one.clean.low, one.clean.high)} without attack",
-        f"{interval(one.worst.mean, one.worst.low, one.worst.high)} at worst of {one.n_attacks} attacks",
+        _quoted(one.headline),
     ]
     return ", ".join(parts)
+
+
+def _quoted(one: Headline) -> str:
+    """Say in a few words what a model is quoted by."""
+    if one.attack is None:
+        return "VolAA not run"
+    return f"{interval(one.dice.mean, one.dice.low, one.dice.high)} under {one.attack} ({one.threat})"
 
 
 def _cells(row: PairedRow) -> tuple[str, ...]:

@@ -1,19 +1,20 @@
-"""What a report says of a model in a few figures: its verdict, its DSC without attack and at the worst."""
+"""What a report says of a model in a few figures: verdict, DSC without attack, under VolAA, and by threat model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from vafa_monai.attacks.threat import threat_of
 from vafa_monai.reports.attack_name import CLEAN
 from vafa_monai.reports.audit_document import Audit
 from vafa_monai.reports.case import mean_known
 from vafa_monai.reports.comparison import Comparison
 from vafa_monai.reports.result import Result
 from vafa_monai.reports.statistics import Interval, mean_interval, rate
-from vafa_monai.reports.verdict import Verdict, judge
+from vafa_monai.reports.verdict import Headline, Verdict, is_headline, judge
 
-__all__ = ["ModelSummary", "WorstCase", "model_summary"]
+__all__ = ["ModelSummary", "ThreatRow", "WorstCase", "model_summary"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,27 @@ class WorstCase:
     attack: str
     dice: float
     dice_clean: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThreatRow:
+    """What the attacks of one threat model did; numbers of unlike threat models do not compare.
+
+    Args:
+        threat: which changes they may make.
+        role: ``"attack"`` or ``"control"``.
+        attacks: their names.
+        dice: foreground DSC under the worst of them, case by case.
+        strongest: the one of the lowest mean DSC.
+        rms_grey: root mean square of its change in grey levels.
+    """
+
+    threat: str
+    role: str
+    attacks: tuple[str, ...]
+    dice: Interval
+    strongest: str
+    rms_grey: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +64,9 @@ class ModelSummary:
 
     Args:
         clean: foreground DSC without attack.
-        worst: foreground DSC under the worst attack of every case; the number a model should be quoted by.
-        worst_cases: which attack that was, case by case, the lowest DSC first.
+        headline: DSC under the attack ensemble; the number a model should be quoted by.
+        threats: the other attacks and the controls, by threat model.
+        worst_cases: the attack of the lowest DSC, whatever it may change, case by case, the lowest first.
         strongest: the attack with the lowest mean DSC, and ``strongest_dice`` under it.
         lost_rate: the largest share of organs that an attack made the prediction lose.
         forward: windows that all results together passed the network forward, ``None`` if one does not say.
@@ -56,7 +79,8 @@ class ModelSummary:
     n_cases: int
     n_attacks: int
     clean: Interval
-    worst: Interval
+    headline: Headline
+    threats: tuple[ThreatRow, ...]
     worst_cases: tuple[WorstCase, ...]
     strongest: str | None
     strongest_dice: Interval
@@ -75,14 +99,16 @@ def model_summary(comparison: Comparison, model: str, audit: Audit | None) -> Mo
     worst_cases = _worst_cases(attacks, clean_dice)
     means = {name: one for name, result in attacks.items() if (one := _mean(result)).mean is not None}
     strongest = min(means, key=lambda name: means[name].mean or 0, default=None)
+    verdict, headline = judge(model, results, audit)
     return ModelSummary(
         model=model,
-        verdict=judge(model, results, audit),
+        verdict=verdict,
         sha256=results[0].checkpoint.get("sha256"),
         n_cases=len(results[0].cases),
         n_attacks=len(attacks),
         clean=mean_interval(list(clean_dice.values())),
-        worst=mean_interval([one.dice for one in worst_cases]),
+        headline=headline,
+        threats=tuple(_threats(comparison, model)),
         worst_cases=tuple(worst_cases),
         strongest=strongest,
         strongest_dice=mean_interval([]) if strongest is None else means[strongest],
@@ -97,6 +123,28 @@ def model_summary(comparison: Comparison, model: str, audit: Audit | None) -> Mo
 
 def _mean(result: Result) -> Interval:
     return mean_interval([case.foreground_dice for case in result.cases])
+
+
+def _threats(comparison: Comparison, model: str) -> Iterator[ThreatRow]:
+    """Yield a row for each threat model of the attacks, then of the controls; the ensemble stands for itself."""
+    for role in ("attack", "control"):
+        groups: dict[str, dict[str, Result]] = {}
+        for name in comparison.attacks(role):
+            result = comparison.get(model, name)
+            if result is not None and not is_headline(result):
+                groups.setdefault(str(threat_of(result.settings)), {})[name] = result
+        for threat, group in groups.items():
+            known = {name: mean for name, one in group.items() if (mean := _mean(one).mean) is not None}
+            if known:
+                strongest = min(known, key=lambda name: known[name])
+                yield ThreatRow(
+                    threat=threat,
+                    role=role,
+                    attacks=tuple(group),
+                    dice=mean_interval([one.dice for one in _worst_cases(group, {})]),
+                    strongest=strongest,
+                    rms_grey=group[strongest].summary["rms_grey"],
+                )
 
 
 def _worst_cases(attacks: Mapping[str, Result], clean: Mapping[str, float | None]) -> list[WorstCase]:

@@ -1,17 +1,50 @@
-"""Whether the numbers of a model can be believed: the verdict of its audit, in words that stand above them."""
+"""Whether the numbers of a model can be believed, and the one that it is quoted by, in words that stand above them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from vafa_monai.attacks.threat import threat_of
+from vafa_monai.audit import CHECKS
+from vafa_monai.reports.attack_name import attack_order
 from vafa_monai.reports.audit_document import Audit, Check
+from vafa_monai.reports.number import interval
 from vafa_monai.reports.result import Result
+from vafa_monai.reports.statistics import Interval, mean_interval
 
-__all__ = ["NOT_AUDITED", "Verdict", "judge"]
+__all__ = ["NOT_AUDITED", "Headline", "Verdict", "is_headline", "judge"]
 
 NOT_AUDITED = "NOT AUDITED"
 SHOWN = 12  # digits of a hash
+ENSEMBLE = "AttackEnsemble"
+BUDGETS = ("eps", "q_max", "block_size")
+SAME = 1e-5  # a document holds six digits of a budget
+NOTHING = Interval(n=0, mean=None, low=None, high=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline:
+    """The number that a model is quoted by: its foreground DSC under the attack ensemble, and under nothing else.
+
+    Args:
+        attack: name of the ensemble with its version, such as ``"VolAA 1"``; ``None`` if it was not run.
+        threat: which changes it may make.
+        dice: foreground DSC over cases.
+    """
+
+    attack: str | None
+    threat: str | None
+    dice: Interval
+
+    def __str__(self) -> str:
+        """Say it in a sentence."""
+        if self.attack is None or self.dice.mean is None:
+            return "The attack ensemble (VolAA) was not run, so there is no number to quote this model by."
+        return (
+            f"{self.attack} leaves a DSC of {interval(self.dice.mean, self.dice.low, self.dice.high)}: {self.threat}."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,37 +56,116 @@ class Verdict:
     text: str
 
 
-def judge(model: str, results: Sequence[Result], audit: Audit | None) -> Verdict:
-    """Return the verdict on the numbers of a model; an audit of other weights says nothing about them.
+def is_headline(result: Result) -> bool:
+    """Tell whether a result is of the attack ensemble itself."""
+    return str(result.settings.get("_target_", "")).endswith(f".{ENSEMBLE}")
+
+
+def judge(model: str, results: Sequence[Result], audit: Audit | None) -> tuple[Verdict, Headline]:
+    """Return the verdict on the numbers of a model, and the number; an audit of anything else says nothing about them.
 
     Args:
         model: label of the model.
         results: its results.
         audit: its audit, or ``None``.
     """
+    measured = _measured(results)
     if audit is None:
         text = "Nothing has checked that the attacks work on this model, so its numbers under attack may be too good."
-        return Verdict(model=model, status=NOT_AUDITED, text=text)
+        return Verdict(model=model, status=NOT_AUDITED, text=f"{text} {measured}"), measured
+    other = _difference(results, audit)
+    if other is not None:
+        text = f"The audit beside it is of other {other}, so it says nothing about the numbers."
+        return Verdict(model=model, status=NOT_AUDITED, text=f"{text} {measured}"), measured
+    headline = _audited(audit) if measured.attack is None else measured
+    return Verdict(model=model, status=audit.verdict, text=_words(audit, headline) + _part(results, audit)), headline
+
+
+def _measured(results: Sequence[Result]) -> Headline:
+    """Return the headline among results: the ensemble, and of several the first in the order of the report."""
+    found = {result.attack: result for result in results if is_headline(result)}
+    if not found:
+        return Headline(attack=None, threat=None, dice=NOTHING)
+    result = found[attack_order(found)[0]]
+    return Headline(
+        attack=str(result.settings.get("name", result.attack)),
+        threat=str(threat_of(result.settings)),
+        dice=mean_interval([case.foreground_dice for case in result.cases]),
+    )
+
+
+def _audited(audit: Audit) -> Headline:
+    """Return what the audit itself measured of the ensemble."""
+    settings, checks = audit.document["settings"], audit.document["checks"]
+    found = next((check for check in checks if check["name"] == "statistics"), {})
+    details = found.get("details", {})
+    if not {"mean", "low", "high"} <= details.keys() or not isinstance(found.get("value"), (int, float)):
+        return Headline(attack=None, threat=None, dice=NOTHING)
+    return Headline(
+        attack=str(settings.get("attack", "VolAA")),
+        threat=str(threat_of({**settings, "_target_": f"vafa_monai.attacks.{ENSEMBLE}", "attack": None})),
+        dice=Interval(n=int(found["value"]), **{name: details[name] for name in ("mean", "low", "high")}),
+    )
+
+
+def _difference(results: Sequence[Result], audit: Audit) -> str | None:
+    """Say what the audit is of that the numbers are not; nothing if it is of the same."""
     hashes = sorted({str(result.checkpoint.get("sha256")) for result in results})
-    if hashes != [str(audit.sha256)]:
-        text = f"The audit is of other weights ({str(audit.sha256)[:SHOWN]}) than the numbers"
+    if audit.sha256 is None or hashes != [audit.sha256]:
         shown = ", ".join(one[:SHOWN] for one in hashes)
-        return Verdict(model=model, status=NOT_AUDITED, text=f"{text} ({shown}), so it says nothing about them.")
-    return Verdict(model=model, status=audit.verdict, text=_words(audit))
+        return f"weights ({str(audit.sha256)[:SHOWN]}) than the numbers ({shown})"
+    if not any(check.status != "SKIP" for check in audit.checks):
+        return "things: it asked no check"
+    document = audit.document
+    for result in results:
+        if list(result.classes) != document["classes"]:
+            return f"classes ({document['classes']}) than the numbers ({list(result.classes)})"
+        audited, measured = set(document["cases"]), {case.case for case in result.cases}
+        if not audited or not (audited <= measured or measured <= audited):
+            return f"cases ({len(audited - measured)} of {len(audited)} are not those of {result.attack})"
+        changed = _other_settings(result, document["settings"])
+        if changed:
+            return f"settings ({changed} of {result.attack})"
+    return None
 
 
-def _words(audit: Audit) -> str:
+def _part(results: Sequence[Result], audit: Audit) -> str:
+    """Say of how many cases an audit is, where these are not those of the numbers."""
+    audited, measured = len(audit.document["cases"]), max(len(result.cases) for result in results)
+    return "" if audited == measured else f" The audit is of {audited} cases, the numbers are of {measured}."
+
+
+def _other_settings(result: Result, audited: Mapping[str, Any]) -> str:
+    """Name the settings of a result that the audit has otherwise: the intensities, and the budgets of the ensemble."""
+    intensity = result.document.get("intensity") or {}
+    pairs = {"value_range": (intensity.get("value_range"), audited.get("value_range"))}
+    if is_headline(result):
+        pairs |= {name: (result.settings.get(name), audited.get(name)) for name in BUDGETS}
+    return ", ".join(name for name, pair in pairs.items() if None not in pair and not _same(*pair))
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Tell whether two numbers or lists of numbers are equal, to the digits of a document."""
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return abs(one - other) <= SAME * max(abs(one), abs(other))
+
+
+def _words(audit: Audit, headline: Headline) -> str:
     """Say what the checks found and what follows."""
     failed, warned, skipped = (audit.of_status(status) for status in ("FAIL", "WARN", "SKIP"))
     ran = len(audit.checks) - len(skipped)
     left = f" {_count(skipped, 'was', 'were')} skipped." if skipped else ""
+    missing = [check.id for check in CHECKS if check.id not in {one.id for one in audit.checks}]
+    left += f" Not asked: {', '.join(missing)}." if missing else ""
     if audit.verdict == "FAIL":
         text = f"Do not use the numbers under attack as evidence of robustness. Failed: {_titles(failed)}."
         return text + (f" Warnings: {_titles(warned)}." if warned else "") + left
     if audit.verdict == "WARN":
-        text = f"The attacks may be weaker than they could be. Warnings: {_titles(warned)}"
+        text = f"{headline} The attacks may be weaker than they could be. Warnings: {_titles(warned)}"
         return f"{text}; the other {ran - len(warned)} of {ran} checks passed.{left}"
-    return f"All {ran} checks passed: the attacks do what they must, and the numbers hold for these attacks.{left}"
+    text = f"{headline} All {ran} checks passed: the attacks do what they must, and the numbers hold for these attacks."
+    return text + left
 
 
 def _titles(checks: Sequence[Check]) -> str:

@@ -141,8 +141,9 @@ def _figures(evidence: Evidence) -> dict[str, Mapping[str, Any]]:
             "cases": one.n_cases,
             "attacks": one.n_attacks,
             "dice_clean": one.clean.mean,
-            "dice_at_worst": one.worst.mean,
-            "strongest_attack": one.strongest,
+            "headline": one.headline.attack,
+            "threat_model": one.headline.threat,
+            "dice_under_attack": one.headline.dice.mean,
         }
         for one in evidence.summaries
     }
