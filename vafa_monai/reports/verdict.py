@@ -97,7 +97,7 @@ def _measured(results: Sequence[Result]) -> Headline:
 def _audited(audit: Audit) -> Headline:
     """Return what the audit itself measured of the ensemble."""
     settings, checks = audit.document["settings"], audit.document["checks"]
-    found = next((check for check in checks if check["name"] == "statistics"), {})
+    found: Mapping[str, Any] = next((check for check in checks if check["name"] == "statistics"), {})
     details = found.get("details", {})
     if not {"mean", "low", "high"} <= details.keys() or not isinstance(found.get("value"), (int, float)):
         return Headline(attack=None, threat=None, dice=NOTHING)
