@@ -483,6 +483,13 @@ BAD_ARGUMENTS: dict[str, tuple[Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     "label of another batch": (lambda v, t: (v, t[:1]), r"targets must have the batch .*, got \(1, 1, 11, 9, 6\)"),
     "label without channel": (lambda v, t: (v, t[:, 0]), r"targets must have .* shape of inputs, got \(2, 11, 9, 6\)"),
     "negative label": (lambda v, t: (v, t - 1), r"targets must hold class indices from 0 on, got -1"),
+    "label just below its class": (
+        lambda v, t: (v, t * 0.999999),
+        r"targets must hold whole numbers .*, got [01]\.99999",
+    ),
+    "label between classes": (lambda v, t: (v, t / 2), r"targets must hold whole numbers .*, got 0\.5; round labels"),
+    "nan label": (lambda v, t: (v, t / t), r"targets must hold whole numbers as class indices, got nan"),
+    "infinite label": (lambda v, t: (v, t / 0), r"targets must hold whole numbers as class indices, got"),
 }
 
 
@@ -491,6 +498,17 @@ BAD_ARGUMENTS: dict[str, tuple[Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 def test_bad_arguments_are_refused(attack, spoil, match, volume, label, tiny_network):
     with pytest.raises(ValueError, match=match):
         attack(*spoil(volume, label), tiny_network)
+
+
+@every_attack
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.int8])
+def test_labels_of_any_dtype_give_the_attack_of_int64(attack, dtype, volume, label, tiny_network):
+    assert torch.equal(attack(volume, label.to(dtype), tiny_network), attack(volume, label, tiny_network))
+
+
+@every_attack
+def test_boolean_labels_are_classes_0_and_1(attack, volume, label, tiny_network):
+    assert torch.equal(attack(volume, label > 1, tiny_network), attack(volume, (label > 1).float(), tiny_network))
 
 
 @every_attack

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import nn
 
 from vafa_monai.attacks import FrequencyPGD
 from vafa_monai.audit import CHECKS, AuditCase, AuditRun, AuditSettings, AuditSubject, Check, Finding, Status, run_audit
@@ -133,6 +136,43 @@ def test_batches_give_what_single_cases_give(plain, build_subject):
         assert one.loss == pytest.approx(other.loss, abs=1e-4)
         assert one.foreground == pytest.approx(other.foreground, abs=5e-3)
         torch.testing.assert_close(one.adv, other.adv, rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_network_whose_channels_are_not_the_classes_is_refused_before_any_check(build_subject, channels):
+    asked = []
+    never = Check(id="S1", name="never", title="", meaning="", run=asked.append)
+    with pytest.raises(ValueError, match=rf"one channel for each of 3 classes, .*, got {channels}; one channel, or"):
+        run_audit(build_subject(nn.Conv3d(1, channels, 1)), [never], curves=False)
+    assert asked == []
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_logits_that_are_not_finite_are_no_prediction(build_subject, bad):
+    network = nn.Conv3d(1, 3, 1)
+    with torch.no_grad():
+        network.bias[1] = bad
+    with pytest.raises(ValueError, match="network must return finite logits, got NaN or infinite ones"):
+        _ = build_subject(network).clean
+
+
+UNFIT = {
+    "one-hot": (lambda label: torch.cat([label == 0, label == 1, label == 2], 1), r"label of case_0 must have shape"),
+    "smaller": (lambda label: label[..., 1:], r"label of case_0 must have shape \(1, 1, 11, 9, 6\), got"),
+    "scaled": (
+        lambda label: label * 0.999999,
+        r"label of case_0 must hold whole numbers as class indices, got 1\.99999",
+    ),
+    "another class": (lambda label: label + 1, r"label of case_0 must hold class indices from 0 to 2, got 3"),
+    "negative": (lambda label: label - 1, r"label of case_0 must hold class indices from 0 to 2, got -1"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "match"), UNFIT.values(), ids=UNFIT.keys())
+def test_labels_that_are_no_classes_are_refused(plain, build_subject, spoil, match):
+    case = replace(plain.cases[0], label=spoil(plain.cases[0].label))
+    with pytest.raises(ValueError, match=match):
+        build_subject(cases=[case])
 
 
 def test_batch_of_nothing_is_refused(build_subject):

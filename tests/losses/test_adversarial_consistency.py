@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
-from monai.losses import DeepSupervisionLoss
-from torch import Tensor
+from monai.losses import DeepSupervisionLoss, DiceCELoss
+from torch import Tensor, nn
 
-from vafa_monai.losses import AdversarialConsistencyLoss, dice_ce, frequency_consistency
+from vafa_monai.losses import AdversarialConsistencyLoss, dice_ce, frequency_consistency, generalized_dice
 
 
 @pytest.fixture
@@ -102,6 +102,34 @@ def test_an_odd_batch_is_refused(prediction, target, odd):
 def test_a_negative_weight_is_refused(name):
     with pytest.raises(ValueError, match=rf"{name} must be at least 0, got -0\.5"):
         AdversarialConsistencyLoss(**{name: -0.5})
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf")])
+def test_a_weight_that_is_not_finite_is_refused(weight):
+    with pytest.raises(ValueError, match=rf"consistency_weight must be finite, got {weight}"):
+        AdversarialConsistencyLoss(consistency_weight=weight)
+
+
+@pytest.mark.parametrize(
+    "loss_function", [None, generalized_dice(), nn.CrossEntropyLoss()], ids=["default", "gd", "ce"]
+)
+def test_a_softmax_of_one_channel_is_refused(loss_function, prediction, target):
+    with pytest.raises(ValueError, match=r"loss_function must not take the softmax of 1 channel"):
+        AdversarialConsistencyLoss(loss_function)(prediction[:, :1], target.clamp_max(1))
+
+
+def test_one_channel_under_a_sigmoid_is_learned(prediction, target):
+    one = prediction[:, :1].detach().requires_grad_()
+    loss = AdversarialConsistencyLoss(DiceCELoss(sigmoid=True))(one, target.clamp_max(1))
+    assert torch.autograd.grad(loss, one)[0].abs().max() > 0
+
+
+@pytest.mark.parametrize(("value", "got"), [(0.999999, r"whole numbers .*, got 0\.999999"), (9.0, r"to 2, got 9")])
+def test_labels_that_are_no_classes_are_refused(prediction, target, value, got):
+    spoiled = target.float()
+    spoiled[0, 0, 0, 0, 0] = value
+    with pytest.raises(ValueError, match=rf"target must hold .*{got}"):
+        AdversarialConsistencyLoss()(prediction, spoiled)
 
 
 def test_weights_of_zero_alone_are_refused():

@@ -8,10 +8,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 from monai.bundle import ConfigParser
-from torch import Tensor
+from monai.losses import DiceCELoss, DiceLoss, GeneralizedDiceLoss
+from torch import Tensor, nn
 
 from vafa_monai.losses import CosPGDLoss, JensenShannonLoss, MarginLoss, MaskedCrossEntropyLoss, SegPGDLoss
-from vafa_monai.losses.voxel_loss import soft_error, voxel_cross_entropy, voxel_mean
+from vafa_monai.losses.voxel_loss import (
+    class_indices,
+    refuse_void_softmax,
+    require_channels,
+    soft_error,
+    voxel_cross_entropy,
+    voxel_mean,
+)
 
 LOSSES = {
     "masked": MaskedCrossEntropyLoss,
@@ -90,6 +98,82 @@ def test_labels_of_another_shape_are_refused(kind):
         kind()(logits, labels[..., 1:])
     with pytest.raises(ValueError, match=r"target must have .* one channel, got \(2, 4, 5, 4, 3\) for input"):
         kind()(logits, logits)
+
+
+UNFIT_LABELS = {
+    "just below a class": (1.999999, r"target must hold whole numbers as class indices, got 1\.999999"),
+    "just above a class": (2.0001, r"whole numbers as class indices, got 2\.0000"),
+    "between classes": (0.5, r"whole numbers as class indices, got 0\.5; round labels beforehand"),
+    "nan": (float("nan"), r"whole numbers as class indices, got nan"),
+    "infinite": (float("inf"), r"whole numbers as class indices, got inf"),
+    "negative": (-1.0, r"target must hold class indices from 0 to 3, got -1"),
+    "too large": (4.0, r"target must hold class indices from 0 to 3, got 4"),
+    "far too large": (1e30, r"target must hold whole numbers as class indices, got 1.*e\+30"),
+}
+
+
+@every_loss
+@pytest.mark.parametrize(("value", "match"), UNFIT_LABELS.values(), ids=UNFIT_LABELS.keys())
+def test_a_single_label_that_is_no_class_is_refused(kind, value, match):
+    logits, labels = pair()
+    labels = labels.float()
+    labels[0, 0, 2, 1, 1] = value
+    with pytest.raises(ValueError, match=match):
+        kind()(logits, labels)
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int8, torch.int32, torch.float16, torch.bfloat16])
+def test_labels_of_any_dtype_give_the_loss_of_int64(kind, dtype):
+    logits, labels = pair()
+    assert torch.equal(kind()(logits, labels.to(dtype)), kind()(logits, labels))
+
+
+@every_loss
+def test_boolean_labels_are_classes_0_and_1(kind):
+    logits, labels = pair()
+    assert torch.equal(kind()(logits, labels > 0), kind()(logits, labels.clamp_max(1)))
+
+
+def test_class_indices_are_the_labels_in_any_shape():
+    labels = torch.tensor([[0.0, 3.0], [1.0, 2.0]], dtype=torch.float16)
+    assert torch.equal(class_indices(labels, 4), torch.tensor([[0, 3], [1, 2]]))
+    assert class_indices(torch.empty(0)).tolist() == []
+
+
+def test_without_a_number_of_classes_only_negative_labels_are_refused():
+    assert class_indices(torch.tensor([999])).tolist() == [999]
+    with pytest.raises(ValueError, match=r"truth must hold class indices from 0 on, got -2"):
+        class_indices(torch.tensor([0, -2]), name="truth")
+
+
+@pytest.mark.parametrize(("channels", "classes"), [(1, None), (1, 1), (1, 2), (3, 2), (2, 3), (0, None)])
+def test_channels_that_are_not_those_of_the_classes_are_refused(channels, classes):
+    with pytest.raises(ValueError, match=rf"network must return one channel for each.*, got {channels}; one"):
+        require_channels(channels, classes)
+
+
+@pytest.mark.parametrize("classes", [None, 3])
+def test_a_channel_for_each_class_is_allowed(classes):
+    require_channels(3, classes)
+
+
+SOFTMAXES = [DiceLoss(softmax=True), DiceCELoss(softmax=True), GeneralizedDiceLoss(softmax=True), nn.CrossEntropyLoss()]
+SIGMOIDS = [DiceLoss(sigmoid=True), DiceCELoss(sigmoid=True), nn.BCEWithLogitsLoss(), MarginLoss(), F.mse_loss]
+
+
+@pytest.mark.parametrize("loss", SOFTMAXES, ids=lambda loss: type(loss).__name__)
+def test_a_softmax_of_one_channel_is_refused(loss):
+    refuse_void_softmax(loss, channels=2)
+    with pytest.raises(
+        ValueError, match=rf"loss_function must not take the softmax .*, got {type(loss).__name__}; take"
+    ):
+        refuse_void_softmax(loss, channels=1)
+
+
+@pytest.mark.parametrize("loss", SIGMOIDS, ids=lambda loss: getattr(loss, "__name__", type(loss).__name__))
+def test_a_loss_without_softmax_takes_one_channel(loss):
+    refuse_void_softmax(loss, channels=1)
 
 
 @every_loss

@@ -16,6 +16,7 @@ from vafa_monai.attacks.isolation import isolated
 from vafa_monai.attacks.objective import LossObjective
 from vafa_monai.attacks.setting import require_range
 from vafa_monai.losses import dice_ce
+from vafa_monai.losses.voxel_loss import class_indices
 
 __all__ = ["Attack", "GradientAttack", "LossAttack", "Network"]
 
@@ -54,7 +55,8 @@ class Attack(ABC):
             Attacked volumes with the shape, dtype, device and metadata of ``inputs``.
 
         Raises:
-            ValueError: if ``inputs`` are not 5D, not finite or outside ``value_range``, or ``targets`` do not fit them.
+            ValueError: if ``inputs`` are not 5D, not finite or outside ``value_range``, or ``targets`` do not fit them
+                or are no whole numbers.
             RuntimeError: if the network gives no finite loss, so that no attack is possible.
         """
         adv = self.run(inputs, targets, network).adv
@@ -63,6 +65,7 @@ class Attack(ABC):
     def run(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
         """Attack a batch and return, beside the volumes, the variable that made them; arguments as in a call."""
         volume, labels = _plain(inputs).detach(), _plain(targets).detach()
+        labels = labels if labels.is_floating_point() else labels.long()  # no loss knows bool or uint16
         self._check(volume, labels)
         with torch.enable_grad(), isolated(network, volume.device, seed=getattr(self, "seed", 0)):
             found = self._search(volume, labels, network)
@@ -93,8 +96,10 @@ class Attack(ABC):
         if targets.shape[0] != inputs.shape[0] or targets.shape[2:] != inputs.shape[2:]:
             shapes = f"{tuple(targets.shape)} for inputs of shape {tuple(inputs.shape)}"
             raise ValueError(f"targets must have the batch and spatial shape of inputs, got {shapes}.")
-        if not targets.min() >= 0:  # NaN fails, too
-            raise ValueError(f"targets must hold class indices from 0 on, got {targets.min().item():g}.")
+        if targets.shape[1] == 1:
+            class_indices(targets, name="targets")
+        elif not targets.isfinite().all():
+            raise ValueError(f"targets must be finite, got NaN or infinity in {targets.shape[1]} channels.")
         low, high = inputs.min().item(), inputs.max().item()
         slack = RANGE_TOLERANCE * self.width
         if not (self.value_range[0] - slack <= low and high <= self.value_range[1] + slack):  # NaN fails both

@@ -164,7 +164,7 @@ def class_dice(logits: Tensor, targets: Tensor) -> Tensor:
         >>> class_dice(logits.view(1, 2, 1, 1, 2), targets.view(1, 1, 1, 1, 2))
         tensor([[0.6667, 0.0000]])
     """
-    scores, labels = class_logits(logits, targets)
+    scores, labels = class_logits(logits, targets, "targets")
     classes = torch.arange(scores.shape[1], device=logits.device).view(1, -1, 1, 1, 1)
     pred, truth = scores.argmax(1, keepdim=True) == classes, labels[:, None] == classes
     present = truth.flatten(2).any(2)

@@ -85,6 +85,11 @@ class GoalAttack(AttackWrapper):
             raise TypeError(f"goal must be a goal of vafa_monai.attacks, got {type(self.goal).__name__}.")
         object.__setattr__(self, "source", look_up_option(self.source, GoalSource))
 
+    def _check(self, inputs: Tensor, targets: Tensor) -> None:
+        super()._check(inputs, targets)
+        if targets.shape[1] != 1:
+            raise ValueError(f"targets must hold class indices in one channel, got {targets.shape[1]} channels.")
+
     def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> GoalAscent:
         before = self._predict(inputs, network)
         labels = before if self.source == GoalSource.PREDICTION else targets.to(before.dtype)

@@ -76,6 +76,9 @@ def run_audit(
         curves: draw the curves, too.
         told: called with each check and finding as soon as it is known.
 
+    Raises:
+        ValueError: if the network has one channel, or not one for each class.
+
     Example:
         >>> import torch
         >>> from vafa_monai.audit import AuditCase
@@ -88,6 +91,7 @@ def run_audit(
         'PASS'
     """
     start = time.perf_counter()
+    subject.require_supported()
     findings = []
     for check in checks:
         finding = _ask(check, subject)

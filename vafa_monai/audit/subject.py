@@ -19,6 +19,7 @@ from vafa_monai.attacks.setting import require_at_least, require_count, require_
 from vafa_monai.audit.setting import AuditSettings
 from vafa_monai.inferers import PassCounter, evaluating, whole_network
 from vafa_monai.losses import dice_ce
+from vafa_monai.losses.voxel_loss import class_indices, require_channels
 
 __all__ = ["SLACK", "AuditCase", "AuditSubject", "Outcome", "mean_dice"]
 
@@ -92,7 +93,8 @@ class AuditSubject:
         progress: told, as one line, what is run.
 
     Raises:
-        ValueError: if there are no cases, or two of one name, or ``batch_size`` is below 1.
+        ValueError: if there are no cases, or two of one name, if a label does not fit its image or the classes, or if
+            ``batch_size`` is below 1.
     """
 
     def __init__(  # noqa: PLR0913 - what an audit must know
@@ -114,6 +116,8 @@ class AuditSubject:
         names = [case.name for case in cases]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"cases must be at least one, of different names, got {names!r}.")
+        for case in cases:
+            _require_label(case, len(classes))
         self.network, self.cases, self.classes, self.inferer = network, tuple(cases), tuple(classes), inferer
         self.settings = AuditSettings() if settings is None else settings
         self.value_range = require_range("value_range", value_range)
@@ -143,12 +147,28 @@ class AuditSubject:
         return case.image[part], case.label[part]
 
     def logits(self, volume: Tensor) -> Tensor:
-        """Return the logits of a volume, in eval mode and without gradient."""
+        """Return the logits of a volume, in eval mode, without gradient; NaN, a class to argmax, is refused."""
         whole = self.pipeline()
         with evaluating(whole), torch.no_grad(), PassCounter(self.network) as passes:
             logits: Tensor = whole(volume)
         self._count(passes)
+        if isinstance(logits, Tensor):
+            require_channels(logits.shape[1], len(self.classes))
+            if not logits.isfinite().all():
+                raise ValueError("network must return finite logits, got NaN or infinite ones; check its weights.")
         return logits
+
+    def require_supported(self) -> None:
+        """Refuse a network whose channels are not the classes, before any check is asked.
+
+        Raises:
+            ValueError: if it has one channel, or another number than there are classes.
+        """
+        volume, _ = self.window(self.cases[0])
+        with evaluating(self.network), torch.no_grad():
+            logits: Any = self.network(volume)
+        if isinstance(logits, Tensor):  # what else it may be is for a check to find
+            require_channels(logits.shape[1], len(self.classes))
 
     def outcomes(self, attack: Attack, keep: bool = False) -> tuple[Outcome, ...]:
         """Return what ``attack`` does to every case, in their order; the second time without running it again.
@@ -217,6 +237,14 @@ class AuditSubject:
     def _count(self, passes: PassCounter) -> None:
         """Add to the cost of the audit."""
         self.cost = {way: windows + getattr(passes, way) for way, windows in self.cost.items()}
+
+
+def _require_label(case: AuditCase, classes: int) -> None:
+    """Refuse a label that is no single channel of class indices in the grid of its image."""
+    expected = (len(case.image), 1, *case.image.shape[2:])
+    if case.label.shape != expected:
+        raise ValueError(f"label of {case.name} must have shape {expected}, got {tuple(case.label.shape)}.")
+    class_indices(case.label, classes, name=f"label of {case.name}")
 
 
 def _stacked(cases: Sequence[AuditCase]) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn.modules.loss import _Loss
 
 from vafa_monai.losses.frequency_consistency import FrequencyConsistencyLoss
+from vafa_monai.losses.voxel_loss import class_indices, refuse_void_softmax
 
 __all__ = ["AdversarialConsistencyLoss", "dice_ce", "generalized_dice"]
 
@@ -43,7 +45,8 @@ class AdversarialConsistencyLoss(_Loss):
         consistency_weight: weight of the consistency of both, >= 0.
 
     Raises:
-        ValueError: if a weight is negative, if all are 0, or if the batch of the prediction is not even.
+        ValueError: if a weight is negative or not finite, if all are 0, if the batch of the prediction is not even, if
+            labels are no class indices, or if ``loss_function`` takes the softmax of one channel.
 
     Example:
         >>> loss = AdversarialConsistencyLoss(clean_weight=0.0, adversarial_weight=0.0)
@@ -63,8 +66,9 @@ class AdversarialConsistencyLoss(_Loss):
         super().__init__()
         weights = {"clean": clean_weight, "adversarial": adversarial_weight, "consistency": consistency_weight}
         for name, weight in weights.items():
-            if weight < 0:
-                raise ValueError(f"{name}_weight must be at least 0, got {weight!r}.")
+            if not 0 <= weight < math.inf:  # NaN fails
+                rule = "at least 0" if weight < 0 else "finite"
+                raise ValueError(f"{name}_weight must be {rule}, got {weight!r}.")
         if not any(weights.values()):
             raise ValueError("clean_weight, adversarial_weight or consistency_weight must be positive, got 0 for all.")
         self.loss_function = dice_ce() if loss_function is None else loss_function
@@ -81,6 +85,10 @@ class AdversarialConsistencyLoss(_Loss):
         Returns:
             Loss of no dimension.
         """
+        logits = _finest(input)
+        refuse_void_softmax(self.loss_function, logits.shape[1])
+        if target.shape[1] == 1:
+            class_indices(target, max(logits.shape[1], 2))
         clean, adversarial = _halves(input)
         clean_target, adversarial_target = _halves(target)
         terms = {

@@ -1,29 +1,108 @@
-"""What the losses of single voxels share: logits and labels that fit, means over voxels or classes, a common scale."""
+"""What the losses of single voxels share: logits and labels that fit, means over voxels or classes, a common scale.
+
+The rules of labels and of channels are here for all that comes later: attacks, metrics, handlers, audits.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from monai.utils import LossReduction, look_up_option
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
 
-__all__ = ["VoxelLoss", "class_logits", "right_voxels", "soft_error", "voxel_cross_entropy", "voxel_mean"]
+__all__ = [
+    "VoxelLoss",
+    "class_indices",
+    "class_logits",
+    "refuse_void_softmax",
+    "require_channels",
+    "right_voxels",
+    "soft_error",
+    "voxel_cross_entropy",
+    "voxel_mean",
+]
+
+NOT_YET = "one channel, or several classes a voxel under a sigmoid, are not supported yet"
 
 
-def class_logits(input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def class_indices(target: Tensor, classes: int | None = None, name: str = "target") -> Tensor:
+    """Return labels as int64; refuse what is no class index, which a cast would cut to another class.
+
+    Nothing is rounded: 1.999999 of a scaled or resampled file may be class 2, and it may be the edge of something.
+
+    Args:
+        target: labels of any shape and real dtype.
+        classes: how many classes there are; ``None`` knows no highest one.
+        name: what the labels are called in the sentence.
+
+    Raises:
+        ValueError: if a label is no whole number, NaN and infinity included, is negative, or has no class.
+
+    Example:
+        >>> class_indices(torch.tensor([0.0, 2.0]), classes=3)
+        tensor([0, 2])
+    """
+    labels = target.long()
+    if target.is_floating_point() and not torch.equal(back := labels.to(target.dtype), target):
+        wrong = target[back != target][0].item()
+        raise ValueError(f"{name} must hold whole numbers as class indices, got {wrong:.9g}; round labels beforehand.")
+    if not labels.numel():
+        return labels
+    low, high = (int(bound) for bound in labels.aminmax())
+    if low < 0 or (classes is not None and high >= classes):
+        rule = "on" if classes is None else f"to {classes - 1}"
+        raise ValueError(f"{name} must hold class indices from 0 {rule}, got {low if low < 0 else high}.")
+    return labels
+
+
+def require_channels(channels: int, classes: int | None = None) -> None:
+    """Refuse a network that does not give each voxel one of several classes, the only output that is judged yet.
+
+    Args:
+        channels: channels of its output.
+        classes: how many classes there are; ``None`` is any number from two on.
+
+    Raises:
+        ValueError: if there is one channel, or another number than ``classes``.
+    """
+    if channels < 2 or classes not in (None, channels):
+        each = "each class" if classes is None else f"each of {classes} classes"
+        raise ValueError(f"network must return one channel for {each}, background first, got {channels}; {NOT_YET}.")
+
+
+def refuse_void_softmax(loss_function: Callable[..., Tensor], channels: int) -> None:
+    """Refuse a softmax over one channel, which is 1 whatever the network says: nothing would be learned of it.
+
+    Args:
+        loss_function: any loss; those of MONAI and torch that take a softmax are known.
+        channels: channels of the logits that it is to be given.
+
+    Raises:
+        ValueError: if the loss takes a softmax of one channel.
+    """
+    parts = loss_function.modules() if isinstance(loss_function, nn.Module) else ()
+    softmax = isinstance(loss_function, nn.CrossEntropyLoss) or any(vars(part).get("softmax") is True for part in parts)
+    if channels == 1 and softmax:
+        kind, remedy = type(loss_function).__name__, "take a loss with sigmoid=True, or one of vafa_monai.losses"
+        raise ValueError(f"loss_function must not take the softmax of 1 channel, got {kind}; {remedy}.")
+
+
+def class_logits(input: Tensor, target: Tensor, name: str = "target") -> tuple[Tensor, Tensor]:
     """Return logits ``(B, classes, H, W, D)`` of two classes at least, and labels ``(B, H, W, D)`` of whole numbers.
 
     A single channel is the logit of class 1 against 0, whose softmax is the sigmoid.
 
     Raises:
-        ValueError: if ``target`` does not have the shape of ``input`` with one channel.
+        ValueError: if ``target`` does not have the shape of ``input`` with one channel, or holds no class indices.
     """
     if target.shape != (len(input), 1, *input.shape[2:]):
         shapes = f"{tuple(target.shape)} for input of shape {tuple(input.shape)}"
-        raise ValueError(f"target must have the shape of input with one channel, got {shapes}.")
+        raise ValueError(f"{name} must have the shape of input with one channel, got {shapes}.")
     logits = torch.cat([torch.zeros_like(input), input], 1) if input.shape[1] == 1 else input
-    return logits, target[:, 0].long()
+    return logits, class_indices(target[:, 0], logits.shape[1], name)
 
 
 def voxel_cross_entropy(input: Tensor, target: Tensor) -> Tensor:
