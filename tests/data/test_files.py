@@ -7,12 +7,14 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from vafa_monai.data import files, read_json, sha256, whole_file, write_json, write_volume
+from vafa_monai.data.files import require_writable
 
 
 def test_file_appears_when_it_is_complete(tmp_path):
@@ -166,3 +168,24 @@ def test_hash_of_older_pythons_is_the_same(tmp_path, monkeypatch):
     expected = sha256(tmp_path / "a")
     monkeypatch.delattr(hashlib, "file_digest", raising=False)
     assert sha256(tmp_path / "a") == expected
+
+
+@pytest.mark.parametrize("kind", ["folder", "below a file", "full disk"])
+def test_place_that_cannot_be_written_to_is_refused_and_nothing_is_left(kind, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    places = {"folder": tmp_path / "folder", "below a file": tmp_path / "file" / "a.json"}
+    if kind == "full disk":
+
+        def refuse(**_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(ValueError, match="output must be a place that can be written to, got"):
+        require_writable(places.get(kind, tmp_path / "new" / "a.json"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_place_in_a_folder_that_is_not_there_can_be_written_to(tmp_path):
+    require_writable(tmp_path / "new" / "folder" / "a.json")
+    assert not any(tmp_path.iterdir())

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from monai.inferers import SlidingWindowInferer
 from scipy.spatial.distance import cdist
 
 from vafa_monai.attacks import FGSM, AttackEnsemble, Identity, RangeAdapter, SquareAttack
@@ -349,3 +350,53 @@ class Unscaled(torch.nn.Module):
 def test_half_a_physical_unit_is_refused(report):
     with pytest.raises(ValueError, match="physical_unit must come with physical_range"):
         report(physical_range=(-175, 250))
+
+
+# Where a result is from
+
+
+def test_case_has_the_hashes_of_its_files_and_the_look_of_its_clean_image(cases, document_after, tmp_path):
+    image = tmp_path / "case_0.nii.gz"
+    image.write_bytes(b"an image")
+    cases[0]["image"].meta["filename_or_obj"] = str(image)
+    network = torch.nn.Conv3d(1, 3, 1)
+    first, second, _ = document_after(network)["cases"]
+    assert first["files"] == {"image": hashlib.sha256(b"an image").hexdigest(), "label": None}
+    assert second["files"] == {"image": None, "label": None}  # no such file
+    plain = cases[0]["image"].as_tensor().double()
+    assert first["input"]["shape"] == list(plain.shape)
+    assert first["input"]["mean"] == pytest.approx(plain.mean().item(), abs=1e-6)
+    assert first["input"]["std"] == pytest.approx(plain.std(correction=0).item(), abs=1e-6)
+
+
+def test_way_of_evaluation_is_told_but_not_how_fast_it_is(evaluator, report, threshold_network):
+    found = []
+    for overlap, at_once in ((0.25, 1), (0.25, 2), (0.5, 1)):
+        handler = report(tolerance=2.0)
+        inferer = SlidingWindowInferer(roi_size=(8, 8, 4), sw_batch_size=at_once, overlap=overlap)
+        evaluator(threshold_network, [AttackHandler(ATTACK), handler], inferer=inferer).run()
+        found.append(json.loads(handler.path.read_text())["evaluation"])
+    assert found[0] == found[1] != found[2]
+    assert found[0]["inferer"]["roi_size"] == [8, 8, 4]
+    assert (found[0]["nsd_tolerance_mm"], found[0]["amp"]) == (2.0, False)
+
+
+def test_checkpoint_replaced_during_the_run_gives_its_name_to_nothing(evaluator, report, checkpoint, threshold_network):
+    class Retrained(Identity):
+        def run(self, inputs, targets, network):
+            checkpoint.write_bytes(b"other weights")
+            return super().run(inputs, targets, network)
+
+    handler = report()
+    with pytest.raises(ValueError, match=r"checkpoint must stay the same while it is evaluated, got \w{12} before and"):
+        evaluator(threshold_network, [AttackHandler(Retrained()), handler]).run()
+    assert not handler.path.exists()
+
+
+def test_result_that_cannot_be_written_is_refused_before_the_first_case(evaluator, report, threshold_network, tmp_path):
+    (tmp_path / "results").write_text("in the way")
+    seen = []
+    handlers = [AttackHandler(lambda *arguments: seen.append(1)), report()]
+    with pytest.raises(ValueError, match=r"output must be a place that can be written to, got .*fgsm\.json"):
+        evaluator(threshold_network, handlers).run()
+    assert not seen

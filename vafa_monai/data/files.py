@@ -6,16 +6,29 @@ import hashlib
 import json
 import math
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 
-__all__ = ["parse_json", "read_json", "sha256", "whole_file", "write_json", "write_volume", "write_whole"]
+__all__ = [
+    "parse_json",
+    "read_json",
+    "require_writable",
+    "set_aside",
+    "sha256",
+    "whole_file",
+    "write_json",
+    "write_volume",
+    "write_whole",
+]
 
+PROBE = 1 << 16  # bytes
 LARGEST_JSON = 256 << 20  # bytes
 DEEPEST_JSON = 100  # lists and objects in each other
 LARGEST_WHOLE_NUMBER = 1 << 64
@@ -51,6 +64,37 @@ def write_whole(path: str | Path, content: bytes | str) -> Path:
     with whole_file(path) as beside:
         beside.write_bytes(content.encode() if isinstance(content, str) else content)
     return Path(path)
+
+
+def require_writable(path: str | Path) -> None:
+    """Refuse, before the work, a file that could not be written after it.
+
+    Raises:
+        ValueError: if the place is a folder, its nearest folder cannot be written to, or the disk is full.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(f"{path.name} is a folder")
+        folder = next(one for one in path.absolute().parents if one.exists())
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:
+            probe.write(b"0" * PROBE)
+    except OSError as error:
+        raise ValueError(f"output must be a place that can be written to, got {str(path)!r} ({error}).") from error
+
+
+def set_aside(path: str | Path, why: str = "damaged") -> Path:
+    """Rename a file that is not to be taken for what it was, and return its new name, which no other file had.
+
+    Example:
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> [set_aside(write_whole(folder / "a.json", "{")).name for _ in range(2)]
+        ['a.json.damaged', 'a.json.damaged-2']
+    """
+    path = Path(path)
+    names = (f"{path.name}.{why}{f'-{number}' if number > 1 else ''}" for number in count(1))
+    aside = next(path.with_name(name) for name in names if not path.with_name(name).exists())
+    return path.rename(aside)
 
 
 def write_json(path: str | Path, content: Any) -> None:

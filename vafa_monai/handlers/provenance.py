@@ -1,17 +1,23 @@
-"""Where a result comes from: the names of cases and the versions of programs."""
+"""Where a result comes from: its cases and their files, how they were evaluated, the versions of programs."""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from monai.data import MetaTensor
+from monai.utils import CommonKeys
 from torch import Tensor
 
 import vafa_monai
+from vafa_monai.data import sha256
 
-__all__ = ["case_name", "versions"]
+__all__ = ["case_files", "case_input", "case_name", "file_name", "inferer_facts", "versions"]
+
+MEANS = ("sw_batch_size", "sw_device", "device", "progress", "cpu_thresh", "buffer_steps", "buffer_dim")  # not what
 
 
 def case_name(image: Tensor) -> str:
@@ -20,11 +26,67 @@ def case_name(image: Tensor) -> str:
     Raises:
         ValueError: if the volume does not know its file.
     """
-    path = image.meta.get("filename_or_obj") if isinstance(image, MetaTensor) else None
-    if not path:
+    path = _path(image)
+    if path is None:
         raise ValueError("image must know its file, got no metadata; load it with LoadImaged.")
-    name = Path(str(path)).name
-    return name.removesuffix(".gz").removesuffix(".nii")
+    return file_name(path)
+
+
+def file_name(path: str | Path) -> str:
+    """Return the name of a file without folder and endings, by which its case is known.
+
+    Example:
+        >>> file_name("imagesTs/case_03.nii.gz")
+        'case_03'
+    """
+    return Path(str(path)).name.removesuffix(".gz").removesuffix(".nii")
+
+
+def case_files(case: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the SHA-256 of the files of image and label of a case; ``None`` where there is no such file."""
+    found = {key: _path(case.get(key)) for key in (CommonKeys.IMAGE.value, CommonKeys.LABEL.value)}
+    return {key: sha256(path) if path is not None and Path(path).is_file() else None for key, path in found.items()}
+
+
+def case_input(clean: Tensor) -> dict[str, Any]:
+    """Return what tells apart how an image was prepared: its shape, and mean and deviation of its intensities."""
+    plain = clean.detach().double()
+    return {
+        "shape": list(clean.shape),
+        "mean": round(plain.mean().item(), 6),
+        "std": round(plain.std(correction=0).item(), 6),
+    }
+
+
+def inferer_facts(inferer: Any) -> dict[str, Any]:
+    """Return what an inferer is: its class and its plain settings, but those that change memory and speed alone.
+
+    Example:
+        >>> from monai.inferers import SimpleInferer
+        >>> inferer_facts(SimpleInferer())
+        {'_target_': 'monai.inferers.inferer.SimpleInferer'}
+    """
+    kind = type(inferer)
+    kept = {name: _plain(value) for name, value in sorted(vars(inferer).items()) if name[0] != "_"}
+    plain = {name: value for name, value in kept.items() if value is not None and name not in MEANS}
+    return {"_target_": f"{kind.__module__}.{kind.__qualname__}", **plain}
+
+
+def _plain(value: Any) -> Any:
+    """Return a number, a text, or several of them as JSON has them; nothing of anything else."""
+    if isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None
+
+
+def _path(image: Any) -> str | None:
+    """Return the file that a volume was loaded from, if it knows it."""
+    path = image.meta.get("filename_or_obj") if isinstance(image, MetaTensor) else None
+    return str(path) if path else None
 
 
 def versions() -> dict[str, str]:

@@ -21,8 +21,10 @@ from torch import Tensor
 from vafa_monai.attacks import describe
 from vafa_monai.attacks.unit import strengths
 from vafa_monai.data import sha256, whole_file, write_json
+from vafa_monai.data.files import require_writable
+from vafa_monai.handlers.batch import AdversarialKeys
 from vafa_monai.handlers.metric import HausdorffDistance95, NormalizedSurfaceDice, OrganPresence, PerceptualSimilarity
-from vafa_monai.handlers.provenance import case_name, versions
+from vafa_monai.handlers.provenance import case_files, case_input, case_name, inferer_facts, versions
 from vafa_monai.handlers.result_summary import PRESENCE_NAMES, summarize
 from vafa_monai.handlers.snapshot import case_snapshot
 from vafa_monai.metrics import QUALITY_NAMES, compute_organ_volumes
@@ -38,8 +40,10 @@ class RobustnessReport:
     Attaches its own metrics, so that none can be misspelt: Dice of every class (``val_dice``), HD95 in mm
     (``val_hd95_mm``), surface Dice (``val_nsd``), lost and invented organs, and how far the image was changed. The file
     holds them per case and class, with the volumes of the organs, the settings, seed, hash and versions that made them,
-    and what the attack handler knows: the cost of the attack, and the members of an ensemble.
-    :func:`vafa_monai.reports.build_report` reads the folder.
+    and what the attack handler knows: the cost of the attack, and the members of an ensemble. So that results of other
+    weights or data are never taken for one, it holds the hashes of the files of every case, the look of its image as
+    the network gets it, and how it was evaluated; not of volumes that were read back, which are files of their own
+    (``image_quality=False``). :func:`vafa_monai.reports.build_report` reads the folder.
 
     Args:
         output_dir: folder of the results of all models and attacks.
@@ -58,7 +62,8 @@ class RobustnessReport:
         image_quality: measure the change of the image; needs the clean images that the attack handler keeps.
 
     Raises:
-        ValueError: if ``role`` is unknown, or only one of ``physical_range`` and ``physical_unit`` is given.
+        ValueError: if ``role`` is unknown, or only one of ``physical_range`` and ``physical_unit`` is given; when a run
+            starts, if the result could not be written, and when it ends, if the checkpoint is another one by then.
     """
 
     def __init__(  # noqa: PLR0913 - what a result must say of itself
@@ -100,6 +105,7 @@ class RobustnessReport:
             "classes": list(classes),
             "seed": seed,
         }
+        self.tolerance, self.with_origin = tolerance, image_quality
         self.metrics: dict[str, IgniteMetricHandler] = {
             "dice": MeanDice(output_transform=from_engine([CommonKeys.PRED, CommonKeys.LABEL])),
             "hd95_mm": HausdorffDistance95(),
@@ -113,6 +119,7 @@ class RobustnessReport:
         self._told: list[str] = []  # JSON
         self._snapshot: dict[str, np.ndarray] = {}
         self._cost: dict[str, int] = {}
+        self._weights = ""
         self._started = 0.0
 
     def attach(self, engine: Any) -> None:
@@ -124,7 +131,9 @@ class RobustnessReport:
         engine.add_event_handler(Events.COMPLETED, self)
 
     def start(self, engine: Any) -> None:
-        """Forget the last run."""
+        """Forget the last run; refuse a result that could not be written after all the work."""
+        require_writable(self.path)
+        self._weights = sha256(self.checkpoint)
         self._names, self._told, self._snapshot, self._cost = [], [], {}, {}
         self._started = time.perf_counter()
 
@@ -138,7 +147,8 @@ class RobustnessReport:
             if name in self._names:
                 raise ValueError(f"cases must have file names that differ, got {name!r} twice.")
             self._names.append(name)
-            self._told.append(json.dumps({"volume_ml": _volumes(output)} | ({"attack_details": told} if told else {})))
+            more = {"volume_ml": _volumes(output), **self._origin(case), **({"attack_details": told} if told else {})}
+            self._told.append(json.dumps(more))
         for way, windows in getattr(engine.state, "attack_cost", {}).items():
             self._cost[way] = self._cost.get(way, 0) + windows
 
@@ -157,7 +167,22 @@ class RobustnessReport:
             np.savez_compressed(beside, case=np.array(names[0]), **self._snapshot)  # type: ignore[arg-type]
         write_json(self.path, content)
 
+    def _origin(self, case: dict[str, Any]) -> dict[str, Any]:
+        """Return what tells which data a case is of, if its image is that of its file."""
+        if not self.with_origin:
+            return {}
+        clean = case.get(AdversarialKeys.CLEAN_IMAGE.value, case[CommonKeys.IMAGE])
+        return {"files": case_files(case), "input": case_input(clean)}
+
+    def _require_same_weights(self) -> None:
+        """Refuse to put the name of other weights on what was measured."""
+        found = sha256(self.checkpoint)
+        if found != self._weights:
+            shown = f"{self._weights[:12]} before and {found[:12]} after, in {str(self.checkpoint)!r}"
+            raise ValueError(f"checkpoint must stay the same while it is evaluated, got {shown}.")
+
     def _content(self, engine: Any, names: list[str]) -> dict[str, Any]:
+        self._require_same_weights()
         columns = {key: engine.state.metric_details[f"val_{key}"].cpu() for key in self.metrics}
         background = torch.full((len(names), 1), float("nan"))  # surface metrics leave it out
         columns |= {key: torch.cat([background, columns[key]], dim=1) for key in ("hd95_mm", "nsd")}
@@ -165,7 +190,12 @@ class RobustnessReport:
         cases = [{"case": name, **_case(columns, row)} for row, name in enumerate(names)]
         return {
             **self.about,
-            "checkpoint": {"path": str(self.checkpoint), "sha256": sha256(self.checkpoint)},
+            "checkpoint": {"path": str(self.checkpoint), "sha256": self._weights},
+            "evaluation": {
+                "inferer": inferer_facts(engine.inferer),
+                "nsd_tolerance_mm": self.tolerance,
+                "amp": bool(engine.amp),
+            },
             "device": str(engine.state.device),
             "seconds": round(time.perf_counter() - self._started, 2),
             "versions": versions(),
