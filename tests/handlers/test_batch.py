@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
+import monai
 import pytest
 import torch
 from monai.data import MetaTensor, decollate_batch, list_data_collate
-from monai.engines.utils import default_prepare_batch
+from monai.engines.utils import PrepareBatchExtraInput, default_prepare_batch
 from monai.inferers import SimpleInferer, SlidingWindowInferer, SlidingWindowInfererAdapt
 from torch import nn
 
-from vafa_monai.attacks import FGSM, PGD
+from vafa_monai.attacks import FGSM, PGD, Identity
 from vafa_monai.handlers import AdversarialKeys
 from vafa_monai.handlers.batch import append_to_batch, attack_batch
-from vafa_monai.inferers import InferredNetwork, SlidingWindowNetwork
+from vafa_monai.inferers import InferredNetwork, SlidingWindowNetwork, evaluating
 
 
 def engine_of(network, batch, **changes):
@@ -82,6 +84,7 @@ class Flipping(SlidingWindowInferer):
     ids=["none", "simple", "subclass", "coordinates"],
 )
 def test_other_inferers_are_attacked_as_they_are(batch, tiny_network, inferer):
+    given, tiny_network.forward = tiny_network.forward, lambda windows, *_: given(windows)
     whole = whole_of(tiny_network, batch, inferer)
     assert isinstance(whole, InferredNetwork)
     assert whole.inferer is inferer
@@ -124,12 +127,180 @@ def test_compiled_attack_gives_what_the_plain_one_gives(batch, tiny_network):
     assert fast.cost == plain.cost
 
 
-def test_attack_stays_on_its_rank(batch, tiny_network):
-    """The wrapper of distributed training, whose forward waits for the other ranks, is not called."""
-    wrapper = nn.Module()
-    wrapper.module = tiny_network
-    adv = attack_batch(engine_of(wrapper, batch), FGSM()).adv
+@pytest.fixture
+def one_rank(tmp_path):
+    """A process group of this process alone."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, nn.parallel.DistributedDataParallel])
+def test_attack_stays_on_its_rank(batch, tiny_network, one_rank, wrap):
+    """The wrapper of distributed training, whose forward waits for the other ranks, is not attacked."""
+    whole = whole_of(wrap(tiny_network), batch, SimpleInferer())
+    assert whole.network is tiny_network
+    adv = attack_batch(engine_of(wrap(tiny_network), batch), FGSM()).adv
     assert torch.equal(adv, FGSM()(batch["image"], batch["label"], tiny_network))
+
+
+# The network that is attacked is the one that is evaluated
+
+
+class Around(nn.Module):
+    """A wrapper that turns intensities around, and holds the network by a name that other wrappers have."""
+
+    def __init__(self, network, name):
+        super().__init__()
+        self.name = name
+        setattr(self, name, network)
+
+    def forward(self, inputs):
+        return getattr(self, self.name)(1 - inputs)
+
+
+@pytest.mark.parametrize("name", ["module", "_orig_mod", "model", "network", "_forward_module"])
+def test_wrapper_of_any_name_is_attacked_with_what_it_does(batch, tiny_network, name):
+    wrapper = Around(tiny_network, name)
+    adv = attack_batch(engine_of(wrapper, batch), FGSM()).adv
+    assert torch.equal(adv, FGSM()(batch["image"], batch["label"], wrapper))
+    assert not torch.equal(adv, FGSM()(batch["image"], batch["label"], tiny_network))
+
+
+def test_average_of_weights_is_attacked_and_not_what_it_was_made_of(batch, tiny_network):
+    average = torch.optim.swa_utils.AveragedModel(tiny_network)
+    with torch.no_grad():
+        tiny_network[0].weight.neg_()
+    adv = attack_batch(engine_of(average, batch), FGSM()).adv
+    assert torch.equal(adv, FGSM()(batch["image"], batch["label"], average.module))
+
+
+def test_exported_and_frozen_networks_are_attacked(batch, tiny_network):
+    volume = batch["image"].as_tensor()
+    expected = FGSM()(batch["image"], batch["label"], tiny_network)
+    frozen = torch.jit.freeze(torch.jit.trace(tiny_network, volume))
+    exported = torch.export.export(tiny_network, (volume,), dynamic_shapes=({0: torch.export.Dim.AUTO},)).module()
+    for network in (frozen, exported):
+        found = attack_batch(engine_of(network, batch, mode=eval_mode_of_monai), FGSM())
+        torch.testing.assert_close(found.adv, expected)
+        assert found.cost == {"forward": 3, "backward": 3}
+
+
+class OnceMore(nn.Module):
+    """A network that answers differently every time."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.calls = network, 0
+
+    def forward(self, inputs):
+        self.calls += 1
+        return self.network(inputs) * self.calls
+
+
+class Spoiling(nn.Module):
+    """A network that standardizes in place, behind a window that is a view of the volume."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs):
+        return self.network(inputs.sub_(0.5))
+
+
+def train_mode_of_monai(network):
+    return monai.networks.utils.train_mode(network)
+
+
+def eval_mode_of_monai(network):
+    return nullcontext() if not hasattr(network, "training") else evaluating(network)
+
+
+class Doubling(SimpleInferer):
+    """An inferer that remembers how often it ran."""
+
+    calls = 0
+
+    def __call__(self, inputs, network, *args, **kwargs):
+        self.calls += 1
+        return super().__call__(inputs, network) * self.calls
+
+
+DIFFERENT = r"network must give attack and evaluation the same logits, got a largest difference of [\d.e-]+ on a clean"
+
+
+@pytest.mark.parametrize(
+    ("wrap", "changes"),
+    [
+        (OnceMore, {}),
+        (lambda network: network, {"inferer": Doubling()}),
+        (Spoiling, {"inferer": SlidingWindowInferer((4, 3, 5), overlap=0.5)}),
+        (lambda network: nn.Sequential(network, nn.BatchNorm3d(3)), {"mode": train_mode_of_monai}),
+    ],
+    ids=["memory of the network", "memory of the inferer", "windows written into", "train mode"],
+)
+def test_attack_on_another_network_than_the_evaluated_is_refused(batch, tiny_network, wrap, changes):
+    network = wrap(tiny_network)
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    modes, image = [part.training for part in network.modules()], batch["image"].clone()
+    with pytest.raises(RuntimeError, match=DIFFERENT):
+        attack_batch(engine_of(network, batch, **changes), FGSM())
+    torch.testing.assert_close(network.state_dict(), state, rtol=0, atol=0)
+    assert [part.training for part in network.modules()] == modes
+    assert torch.equal(batch["image"], image)
+
+
+@pytest.mark.parametrize("spoil", [lambda logits: logits * (1 + 5e-3), lambda logits: logits[:, :2]], ids=["", "shape"])
+def test_compiler_that_changes_the_network_is_refused(batch, tiny_network, monkeypatch, spoil):
+    class Compiled(nn.Module):
+        def __init__(self, network):
+            super().__init__()
+            self._orig_mod = network
+
+        def forward(self, inputs):
+            return spoil(self._orig_mod(inputs))
+
+    monkeypatch.setattr(torch, "compile", Compiled)
+    with pytest.raises(RuntimeError, match="network must give attack and evaluation the same logits, got"):
+        attack_batch(engine_of(tiny_network, batch), FGSM(), compiled=True)
+
+
+def test_rounding_is_no_difference(batch, tiny_network, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda network: nn.Sequential(network, nn.Threshold(-9.0, -9.0)))
+    tiny_network.register_forward_hook(lambda module, inputs, logits: logits * (1 + 1e-5 * torch.rand_like(logits)))
+    attack_batch(engine_of(tiny_network, batch), FGSM(), compiled=True)
+    with torch.no_grad():
+        tiny_network[0].bias[:] = float("inf")
+    with pytest.raises(RuntimeError, match="finite"):  # equal, and no network to attack
+        attack_batch(engine_of(tiny_network, batch), FGSM())
+
+
+def test_networks_are_compared_once_and_not_for_a_control(batch, tiny_network):
+    calls = []
+    tiny_network.register_forward_hook(lambda *_: calls.append(1))
+    engine = engine_of(tiny_network, batch)
+    for attack, expected in ((Identity(), 0), (FGSM(), 3), (FGSM(), 1), (Identity(), 0)):
+        calls.clear()
+        attack_batch(engine, attack)
+        assert len(calls) == expected
+
+
+def test_comparison_draws_no_random_number(batch, normalized_network):
+    """Training with dropout and batch norm goes on as if nothing had been compared."""
+    normalized_network.train()
+    before = {name: value.clone() for name, value in normalized_network.state_dict().items()}
+    torch.manual_seed(3)
+    expected = torch.get_rng_state()
+    attack_batch(engine_of(normalized_network, batch), FGSM())
+    assert torch.equal(torch.get_rng_state(), expected)
+    torch.testing.assert_close(normalized_network.state_dict(), before, rtol=0, atol=0)
+
+
+def test_further_inputs_of_a_network_are_refused(batch, tiny_network):
+    engine = engine_of(tiny_network, batch, prepare_batch=PrepareBatchExtraInput(["age"]))
+    with pytest.raises(ValueError, match=r"prepare_batch must give the network volumes alone, .* got \['Tensor'\]"):
+        attack_batch(engine, FGSM())
 
 
 @pytest.mark.parametrize("amp", [False, True], ids=["full precision", "mixed precision"])

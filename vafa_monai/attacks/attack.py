@@ -80,6 +80,11 @@ class Attack(ABC):
         """Find the attacked volumes for inputs that passed the checks."""
 
     @property
+    def asks_network(self) -> bool:
+        """Whether the network has a part in what comes out; it has none in that of a control."""
+        return True
+
+    @property
     def width(self) -> float:
         """Width of ``value_range``."""
         return self.value_range[1] - self.value_range[0]

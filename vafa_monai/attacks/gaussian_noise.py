@@ -42,5 +42,10 @@ class GaussianNoise(Attack):
         super().__post_init__()
         require_at_least("std", self.std, 0)
 
+    @property
+    def asks_network(self) -> bool:
+        """No."""
+        return False
+
     def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
         return Ascent(self.clip(inputs + self.std * self.width * gaussian_like(inputs, self.seed)))

@@ -37,6 +37,11 @@ class Identity(Attack):
         super().__post_init__()
         object.__setattr__(self, "output_norm", look_up_option(self.output_norm, OutputNorm))
 
+    @property
+    def asks_network(self) -> bool:
+        """No."""
+        return False
+
     def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
         scale = GreyScale(self.value_range)
         stretch = self.output_norm == OutputNorm.SLICE_MINMAX

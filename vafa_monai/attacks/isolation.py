@@ -44,4 +44,4 @@ def isolated(network: Callable[[Tensor], Tensor], device: torch.device, seed: in
 
 def _any_training(module: nn.Module) -> bool:
     """Tell whether any part of ``module`` is in train mode."""
-    return any(part.training for part in module.modules())
+    return any(getattr(part, "training", False) for part in module.modules())

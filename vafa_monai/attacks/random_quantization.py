@@ -58,6 +58,11 @@ class RandomQuantization(Attack):
         if not 0 < self.q_min <= self.q_max:
             raise ValueError(f"q_min must be positive and at most q_max={self.q_max!r}, got {self.q_min!r}.")
 
+    @property
+    def asks_network(self) -> bool:
+        """No."""
+        return False
+
     def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
         table = QuantizationTable(
             clean=inputs,

@@ -53,6 +53,11 @@ class UniformQuantization(Attack):
         if self.q == 0:
             raise ValueError(f"q must be positive, got {self.q!r}.")
 
+    @property
+    def asks_network(self) -> bool:
+        """No."""
+        return False
+
     def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
         table = QuantizationTable(
             clean=inputs,

@@ -32,3 +32,8 @@ class AttackWrapper(Attack):
         if self.value_range not in (self.attack.value_range, Attack.value_range):
             raise ValueError(f"value_range must be that of attack, {self.attack.value_range}, got {self.value_range}.")
         object.__setattr__(self, "value_range", self.attack.value_range)
+
+    @property
+    def asks_network(self) -> bool:
+        """Whether the attack inside does."""
+        return self.attack.asks_network

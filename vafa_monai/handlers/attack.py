@@ -23,6 +23,9 @@ class AttackHandler:
     :class:`vafa_monai.attacks.AttackEnsemble` does, is in ``engine.state.attack_details``, and the windows that it ran
     through the network in ``engine.state.attack_cost``. All else is stock.
 
+    Before the first attack what is attacked is compared with what is evaluated, by their logits of the first volume: a
+    wrapper, mode or inferer that only one of them goes through is refused.
+
     Args:
         attack: attack of :mod:`vafa_monai.attacks`; :class:`vafa_monai.attacks.Identity` is a clean evaluation.
         image_key: key of the images in the batch.

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
-from monai.data import decollate_batch, list_data_collate
+from monai.data import MetaTensor, decollate_batch, list_data_collate
+from monai.inferers import SimpleInferer
 from monai.utils import StrEnum, convert_to_dst_type
 from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from vafa_monai.attacks.isolation import isolated
+from vafa_monai.attacks.objective import require_tensor
 from vafa_monai.handlers.room import Room, attack_in_room
-from vafa_monai.inferers import PassCounter, evaluating, whole_network
+from vafa_monai.inferers import InferredNetwork, PassCounter, evaluating, whole_network
 
 __all__ = ["AdversarialKeys", "AttackedBatch", "append_to_batch", "attack_batch"]
+
+FULL_PRECISION = 1e-3  # of the largest logit: another order of sums, a compiler, TF32
 
 
 class AdversarialKeys(StrEnum):
@@ -63,29 +69,107 @@ def attack_batch(
 
     Raises:
         TypeError: if the batch is no dictionary.
-        ValueError: if ``windows_per_gradient`` is given, but the inferer is no sliding window.
-        RuntimeError: if memory is too small for one window of one volume.
+        ValueError: if ``windows_per_gradient`` is given, but the inferer is no sliding window, or if the engine gives
+            its network more than volumes.
+        RuntimeError: if memory is too small for one window of one volume, or if what is attacked and what is evaluated
+            give different logits of the first volume.
     """
-    batch = engine.state.batch
-    if not isinstance(batch, dict):
-        raise TypeError(f"batch must be a dictionary of volumes and labels, got {type(batch).__name__}.")
-    inputs, targets = engine.prepare_batch(batch, engine.state.device, engine.non_blocking, **engine.to_kwargs)[:2]
+    inputs, targets = _prepared(engine)
     network = _compiled(engine) if compiled else _own_network(engine)
     whole = whole_network(network, engine.inferer, windows_per_gradient)
-    precision = (
-        torch.autocast("cuda", **engine.amp_kwargs) if engine.amp and torch.cuda.is_available() else nullcontext()
-    )
-    with evaluating(whole), precision, PassCounter(network) as passes:
+    if getattr(attack, "asks_network", True):
+        _require_same_network(engine, whole)
+    with evaluating(whole), _precision(engine), PassCounter(network) as passes:
         room: Room | None = getattr(engine.state, "attack_room", None)
         adv, details, engine.state.attack_room = attack_in_room(attack, inputs, targets, whole, room)
     cost = {"forward": passes.forward, "backward": passes.backward}
     return AttackedBatch(inputs, convert_to_dst_type(adv, dst=inputs)[0], details, cost)
 
 
+def _require_same_network(engine: Any, whole: nn.Module) -> None:
+    """Refuse an attack on another network than the one whose predictions count, once for each of a run.
+
+    The first volume of the batch goes through what the attack meets, and through inferer and network as the engine runs
+    them; a trainer's network in eval mode. Weights, running statistics and random generators stay as they were.
+    """
+    parts, compared = (engine.network, engine.inferer), getattr(engine.state, "compared_network", (None, None))
+    if all(one is other for one, other in zip(parts, compared, strict=True)):
+        return
+    volume, mode = _prepared(engine)[0][:1], getattr(engine, "mode", evaluating)
+    with (
+        evaluating(engine.network),  # puts back the mode of every part, which the engine's does not
+        mode(engine.network),
+        torch.no_grad(),
+        _precision(engine),
+        isolated(engine.network, volume.device),
+    ):
+        as_given = _plain(volume) if getattr(engine, "compile", False) else volume
+        evaluated = _on_cpu((engine.inferer or SimpleInferer())(as_given.clone(), engine.network))
+    with evaluating(whole), torch.no_grad(), _precision(engine), isolated(whole, volume.device):
+        attacked = _on_cpu(whole(_plain(volume).clone()))
+    weights = [weight.dtype for weight in engine.network.parameters()]
+    amp = [engine.amp_kwargs.get("dtype", torch.float16)] if engine.amp else []
+    _require_equal(attacked, evaluated, [attacked.dtype, evaluated.dtype, *weights, *amp])
+    engine.state.compared_network = parts
+
+
+def _require_equal(attacked: Tensor, evaluated: Tensor, dtypes: list[torch.dtype]) -> None:
+    """Refuse logits that differ by more than their precision explains."""
+    if attacked.shape != evaluated.shape:
+        shapes = f"{tuple(attacked.shape)} and {tuple(evaluated.shape)}"
+        raise RuntimeError(f"network must give attack and evaluation the same logits, got those of shapes {shapes}.")
+    rounding = max([FULL_PRECISION, *(4 * torch.finfo(dtype).eps for dtype in dtypes if dtype.is_floating_point)])
+    differences, scale = [], 0.0
+    for pair in zip(attacked.unbind(1), evaluated.unbind(1), strict=True):
+        one, other = (logits.double() for logits in pair)  # a channel at a time
+        equal = torch.isclose(one, other, rtol=0, atol=0, equal_nan=True)  # infinite ones, too
+        differences.append((one - other).abs().masked_fill(equal, 0).amax())
+        scale = max(scale, other.where(other.isfinite(), 0).abs().max().item())
+    largest = torch.stack(differences).amax().item()
+    if not largest <= rounding * scale:  # NaN fails
+        raise RuntimeError(
+            "network must give attack and evaluation the same logits, got a largest difference of "
+            f"{largest:.4g} on a clean volume, where logits reach {scale:.4g}; is there a wrapper, mode or inferer "
+            "that only one of them goes through?"
+        )
+
+
+def _on_cpu(logits: Any) -> Tensor:
+    """Return logits where two of them cost no memory of a device; refuse what are none."""
+    return _plain(require_tensor(logits)).detach().cpu()
+
+
+def _plain(volume: Tensor) -> Tensor:
+    """Strip the metadata."""
+    return volume.as_tensor() if isinstance(volume, MetaTensor) else volume
+
+
+def _prepared(engine: Any) -> tuple[Tensor, Tensor]:
+    """Return volumes and labels of the batch as the engine prepares them."""
+    batch = engine.state.batch
+    if not isinstance(batch, dict):
+        raise TypeError(f"batch must be a dictionary of volumes and labels, got {type(batch).__name__}.")
+    prepared = engine.prepare_batch(batch, engine.state.device, engine.non_blocking, **engine.to_kwargs)
+    inputs, targets, *more = prepared
+    if any(more):
+        kinds = [type(argument).__name__ for part in more for argument in part]
+        raise ValueError(f"prepare_batch must give the network volumes alone, as attacks do, got {kinds} beside them.")
+    return inputs, targets
+
+
+def _precision(engine: Any) -> AbstractContextManager[Any]:
+    """Return the autocast of the engine, which is that of CUDA."""
+    return torch.autocast("cuda", **engine.amp_kwargs) if engine.amp and torch.cuda.is_available() else nullcontext()
+
+
 def _own_network(engine: Any) -> nn.Module:
-    """Return the network without the wrapper of DDP: an attack stays on its own rank."""
-    network: nn.Module = getattr(engine.network, "module", engine.network)
-    return network
+    """Return the network without the wrapper of several GPUs: an attack stays on its own rank.
+
+    Whatever else holds a network in an attribute ``module``, such as an average of weights, stays around it.
+    """
+    wrapped = type(engine.network) in (DataParallel, DistributedDataParallel)
+    network: nn.Module = engine.network.module if wrapped else engine.network
+    return InferredNetwork(network) if isinstance(network, torch.jit.ScriptModule) else network  # it takes no hooks
 
 
 def _compiled(engine: Any) -> nn.Module:

@@ -31,7 +31,7 @@ class InferredNetwork(nn.Module):
         super().__init__()
         self.network = network
         self.inferer = inferer
-        self.training = network.training  # a module starts in train mode, the network may be in eval mode
+        self.training = getattr(network, "training", False)  # a module starts in train mode
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map volumes ``(B, C, H, W, D)`` to logits ``(B, classes, H, W, D)``."""

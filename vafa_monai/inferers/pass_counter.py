@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -36,7 +37,7 @@ class PassCounter:
 
     def __enter__(self) -> PassCounter:
         """Begin to count."""
-        self._hook = self.network.register_forward_hook(self._note)
+        self._hook = self.network.register_forward_hook(self._note, with_kwargs=True)
         return self
 
     def __exit__(
@@ -45,14 +46,23 @@ class PassCounter:
         """Stop counting; the numbers stay."""
         self._hook.remove()
 
-    def _note(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def _note(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Count a forward pass, and its backward pass when it comes."""
-        windows = len(inputs[0]) if inputs else 1
+        windows = next((len(given) for given in (*args, *kwargs.values()) if isinstance(given, Tensor)), 1)
         self.forward += windows
-        logits = output if isinstance(output, Tensor) else output[0]
-        if logits.requires_grad:
+        logits = next((part for part in _parts(output) if part.requires_grad), None)
+        if logits is not None:
             logits.register_hook(lambda gradient: self._note_backward(windows))
 
     def _note_backward(self, windows: int) -> None:
         """Count a backward pass."""
         self.backward += windows
+
+
+def _parts(output: Any) -> Iterator[Tensor]:
+    """Yield the tensors of an output, which may be one or a list, tuple or dictionary of them."""
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, (list, tuple, dict)):
+        for part in output.values() if isinstance(output, dict) else output:
+            yield from _parts(part)

@@ -102,7 +102,7 @@ class SlidingWindowNetwork(nn.Module):
         )
         self.windows_per_gradient = windows_per_gradient
         self.seed = seed
-        self.training = network.training  # a module starts in train mode, the network may be in eval mode
+        self.training = getattr(network, "training", False)  # a module starts in train mode
 
     @classmethod
     def from_inferer(cls, network: nn.Module, inferer: SlidingWindowInferer, **settings: Any) -> SlidingWindowNetwork:
@@ -147,7 +147,7 @@ class SlidingWindowNetwork(nn.Module):
 
     def predict(self, windows: Tensor) -> Tensor:
         """Return the logits of windows; refuse what cannot be blended."""
-        logits = require_tensor(self.network(windows))
+        logits = require_tensor(self.network(windows.clone()))  # a view of the volume, which a network may write into
         if logits.shape[2:] != windows.shape[2:]:
             sizes = f"{tuple(logits.shape[2:])} for windows of {tuple(windows.shape[2:])}"
             raise ValueError(f"network must return logits of the size of their window, got {sizes}.")
@@ -176,7 +176,7 @@ class _Blend(torch.autograd.Function):
         ctx.whole, ctx.calls = whole, RepeatableCalls(whole.predict, device)
         ctx.save_for_backward(inputs)
         logits: Any = whole.inferer(inputs, ctx.calls)
-        training = any(part.training for part in whole.network.modules())
+        training = any(getattr(part, "training", False) for part in whole.network.modules())
         if whole.windows_per_gradient is not None and (training or ctx.calls.drew_numbers()):
             found = "train mode" if training else "random numbers"
             raise RuntimeError(f"network must be in eval mode and not random for windows_per_gradient, got {found}.")
