@@ -36,7 +36,7 @@ NAMES = {
     """,
     "vafa_monai.data": """
         check_cases check_checkpoint extract_weights prepare_acdc prepare_decathlon prepare_mni152 prepare_synapse
-        read_checkpoint read_json sha256 whole_file write_json write_phantom write_volume write_whole
+        read_checkpoint read_json read_weights sha256 whole_file write_json write_phantom write_volume write_whole
     """,
     "vafa_monai.metrics": """
         HausdorffDistance95Metric LostOrgan NormalizedSurfaceDiceMetric OrganPresenceMetric PerceptualSimilarityMetric

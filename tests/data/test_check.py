@@ -8,12 +8,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 from monai.bundle import ConfigParser
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, ScaleIntensityRanged
-from torch import nn
 
-from vafa_monai.data import check_cases, check_checkpoint
+from vafa_monai.data import check_cases
 
 SHAPE = (5, 6, 7)
 PREPROCESSING = Compose([LoadImaged(["image", "label"]), EnsureChannelFirstd(["image", "label"])])
@@ -192,107 +190,6 @@ def test_exit_on_error_ends_the_process_with_the_sentence(case):
         check(case(image=np.full(SHAPE, 3, np.int16)), exit_on_error=True)
     assert isinstance(caught.value.code, str)  # which Python prints, and exits with 1
     assert caught.value.__suppress_context__
-
-
-# Checkpoints
-
-
-@pytest.fixture
-def network() -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return nn.Sequential(nn.Conv3d(1, 2, 3), nn.BatchNorm3d(2))
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Callable[[object], Path]:
-    def save(content: object) -> Path:
-        torch.save(content, tmp_path / "model.pt")
-        return tmp_path / "model.pt"
-
-    return save
-
-
-@pytest.mark.parametrize("wrap", [dict, lambda weights: {"model": weights, "epoch": 3}], ids=["bare", "under model"])
-@pytest.mark.parametrize("kind", [str, Path], ids=["str", "Path"])
-def test_checkpoint_of_the_network_passes(network, checkpoint, wrap, kind):
-    assert check_checkpoint(kind(checkpoint(wrap(network.state_dict()))), network) is None
-
-
-def test_missing_checkpoint_is_refused(network, tmp_path):
-    with pytest.raises(ValueError, match=r"checkpoint must be a file, got '.*model\.pt'; train the model first\."):
-        check_checkpoint(tmp_path / "model.pt", network)
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        (
-            lambda weights: weights | {"0.weight": torch.zeros(2, 1, 3, 3, 5)},
-            r"1 tensors differ, first '0\.weight' with shape \(2, 1, 3, 3, 5\) where \(2, 1, 3, 3, 3\) is wanted",
-        ),
-        (
-            lambda weights: weights | {"2.weight": torch.zeros(4)},
-            r"1 tensors differ, first '2\.weight' with shape \(4,\) where None is wanted",
-        ),
-        (
-            lambda weights: {name: tensor for name, tensor in weights.items() if name != "1.running_mean"},
-            r"1 tensors differ, first '1\.running_mean' with shape None where \(2,\) is wanted",
-        ),
-        (lambda weights: list(weights.values()), r"7 tensors differ, first '0\.bias' with shape None where \(2,\)"),
-        (lambda weights: {}, r"7 tensors differ, first '0\.bias'"),
-    ],
-    ids=["another shape", "one too many", "one missing", "a list", "empty"],
-)
-def test_checkpoint_of_another_network_is_refused(network, checkpoint, change, sentence):
-    path = checkpoint(change(dict(network.state_dict())))
-    with pytest.raises(ValueError, match=rf"checkpoint must hold the weights of this Sequential, got .*{sentence}"):
-        check_checkpoint(path, network)
-
-
-@pytest.mark.parametrize("content", [{"model": torch.zeros(2)}, {1: torch.zeros(2)}], ids=["a tensor", "numbered"])
-def test_checkpoint_without_a_state_dict_is_refused(network, checkpoint, content):
-    with pytest.raises(ValueError, match="checkpoint must hold the weights of this Sequential"):
-        check_checkpoint(checkpoint(content), network)
-
-
-@pytest.mark.parametrize("cut", [0, 50, 500])
-def test_cut_off_checkpoint_is_refused(network, checkpoint, cut):
-    path = checkpoint(network.state_dict())
-    path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(ValueError, match=r"checkpoint must be readable as data \(weights only\), got '.*model\.pt'"):
-        check_checkpoint(path, network)
-
-
-class Payload:
-    """A pickle that makes a file when it is loaded."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple:
-        return Path.touch, (self.path,)
-
-
-def test_payload_of_a_checkpoint_does_not_run(network, checkpoint, tmp_path):
-    proof = tmp_path / "proof"
-    path = checkpoint(dict(network.state_dict()) | {"more": Payload(proof)})
-    with pytest.raises(ValueError, match=r"checkpoint must be readable as data \(weights only\)"):
-        check_checkpoint(path, network)
-    assert not proof.exists()
-    torch.load(path, weights_only=False)  # the payload works
-    assert proof.exists()
-
-
-def test_checkpoint_exit_on_error_ends_the_process_with_the_sentence(network, tmp_path):
-    with pytest.raises(SystemExit, match=r"^checkpoint must be a file, got .*; train the model first\.$"):
-        check_checkpoint(tmp_path / "model.pt", network, exit_on_error=True)
-
-
-def test_network_is_left_as_it_was(network, checkpoint):
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    check_checkpoint(checkpoint({name: tensor + 1 for name, tensor in before.items()}), network)
-    torch.testing.assert_close(network.state_dict(), before, rtol=0, atol=0)
 
 
 def test_checks_can_be_called_from_a_config(case):

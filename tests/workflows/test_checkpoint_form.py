@@ -89,24 +89,24 @@ def test_unetr_is_told_by_its_names_and_the_published_one_by_its_size(weights, f
 )
 def test_prefixes_of_wrappers_are_removed(weights, names, prefix):
     found = recognize({prefix + name: tensor for name, tensor in weights.items()}, names)
-    assert found.prefix == prefix
-    assert set(found.source) == set(weights)
+    assert found.found.prefix == prefix
+    assert set(found.found.weights) == set(weights)
 
 
 def test_prefix_that_the_network_has_itself_stays():
     weights = {"model.0.conv.weight": torch.ones(1), "model.0.conv.bias": torch.ones(1)}
     found = recognize(weights, weights)
-    assert (found.form, found.prefix, set(found.weights)) == (CheckpointForm.OTHER, "", set(weights))
+    assert (found.form, found.found.prefix, set(found.weights)) == (CheckpointForm.OTHER, "", set(weights))
 
 
 def test_prefixes_that_lead_nowhere_stay_so_that_errors_name_what_the_file_holds():
     found = recognize({"module.a": torch.ones(1)}, ["b"])
-    assert (found.form, found.prefix, set(found.weights)) == (CheckpointForm.OTHER, "", {"module.a"})
+    assert (found.form, found.found.prefix, set(found.weights)) == (CheckpointForm.OTHER, "", {"module.a"})
 
 
 def test_prefix_that_not_every_name_has_stays():
     weights = {"module.0.weight": torch.ones(1), "0.bias": torch.ones(1)}
-    assert recognize(weights, ["0.weight", "0.bias"]).prefix == ""
+    assert recognize(weights, ["0.weight", "0.bias"]).found.prefix == ""
 
 
 def test_checkpoint_without_a_state_dict_is_refused():

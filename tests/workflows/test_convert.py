@@ -15,6 +15,7 @@ import pytest
 import torch
 from monai.networks.nets import UNETR
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from vafa_monai.data import check_checkpoint
 from vafa_monai.networks import UNETRPP, load_official_unetrpp
@@ -253,8 +254,8 @@ def test_source_and_folder_are_never_written_to(save, tmp_path):
             as_monai_0_7(unetr(classes=14)),
             (
                 r"this UNETR, got '.*' \(UNETR of an older MONAI\), in which 2 tensors differ, first "
-                r"'out\.conv\.conv\.weight' with shape \(14, 4, 1, 1, 1\) where \(3, 4, 1, 1, 1\) is wanted; the file "
-                r"has 14 classes, so build the network with as many\.$"
+                r"'out\.conv\.conv\.weight' with shape \(14, 4, 1, 1, 1\) where \(3, 4, 1, 1, 1\) is wanted \(2 of "
+                r"another shape\); the file has 14 classes, so build the network with as many\.$"
             ),
         ),
         (
@@ -263,7 +264,7 @@ def test_source_and_folder_are_never_written_to(save, tmp_path):
         ),
         (
             {**unetr().state_dict(), "more": torch.ones(2)},
-            r"1 tensors differ, first 'more' with shape \(2,\) where None is wanted\.$",
+            r"1 tensors differ, first 'more' with shape \(2,\) where None is wanted \(1 unknown\)\.$",
         ),
         (unetrpp().state_dict(), r"\(UNETR\+\+ of an unknown training\), in which \d+ tensors differ, first 'vit\."),
         ({"0.weight": torch.ones(1)}, r"\(weights that the network takes as they are\), in which \d+ tensors differ"),
@@ -280,9 +281,8 @@ def test_weights_of_another_network_are_refused_and_nothing_is_written(save, out
 def test_weights_that_are_not_finite_are_refused(save, output, value):
     weights = as_monai_0_7(unetr())
     weights["vit.norm.bias"] = torch.full((24,), value)
-    with pytest.raises(
-        ValueError, match=r"must hold finite weights, got '.*', in which 1 .* first 'vit\.norm\.bias'\."
-    ):
+    sentence = r"must hold real and finite weights, got .*, in which 1 .* first 'vit\.norm\.bias', which is not f"
+    with pytest.raises(ValueError, match=sentence):
         convert_checkpoint(save(weights), output, network=unetr())
     assert not output.parent.exists()
 
@@ -360,3 +360,46 @@ def test_bundle_without_a_network_is_refused(tmp_path, config, found):
     (tmp_path / "configs" / "inference.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=rf"network_def must be a network in '.*inference\.json', got {found}\."):
         build_bundle_network(tmp_path)
+
+
+# What wrappers leave
+
+
+@pytest.mark.parametrize(
+    ("wrap", "entry", "told"),
+    [
+        (lambda weights: AveragedModel(unetr()).state_dict() | as_averaged(weights), None, "without 'n_averaged'"),
+        (lambda weights: {"state_dict": as_lightning(weights)}, None, "begin with 'net.', without 'loss.weight'"),
+        (
+            lambda weights: {"state_dict": unetr().state_dict(), "state_dict_ema": weights},
+            "state_dict_ema",
+            "not those",
+        ),
+        (lambda weights: {"student": dict.fromkeys("ab", torch.ones(1)), "ema": weights}, None, "under 'ema', not th"),
+    ],
+    ids=["averaged", "Lightning", "EMA that is asked for", "EMA of another student"],
+)
+def test_weights_behind_wrappers_are_converted_and_where_they_were_is_told(save, output, caplog, wrap, entry, told):
+    weights = {name: tensor + 0.5 for name, tensor in unetr().state_dict().items()}
+    with caplog.at_level(logging.INFO, logger="vafa_monai.workflows.convert"):
+        done = convert_checkpoint(save(wrap(weights)), output, network=unetr(), entry=entry)
+    assert told in done.recognized
+    assert told in caplog.text
+    found = torch.load(output, weights_only=True)
+    torch.testing.assert_close(found, weights, rtol=0, atol=0)
+
+
+def as_averaged(weights):
+    return {f"module.{name}": tensor for name, tensor in weights.items()}
+
+
+def as_lightning(weights):
+    return {f"net.{name}": tensor for name, tensor in weights.items()} | {"loss.weight": torch.ones(3)}
+
+
+def test_note_names_what_was_left_behind(save, output):
+    content = {"state_dict": as_lightning(unetr().state_dict()), "ema": {"a": torch.ones(1)}}
+    convert_checkpoint(save(content), output, network=unetr())
+    note = read_note(output)
+    assert (note["entry"], note["entries not taken"], note["dropped"]) == ("state_dict", ["ema"], ["loss.weight"])
+    assert note["renamed"]["net.vit.norm.bias"] == "vit.norm.bias"

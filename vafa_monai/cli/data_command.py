@@ -51,6 +51,7 @@ def convert(
     output: str | None = None,
     model_file: str = "model.pt",
     overwrite: bool = False,
+    entry: str | None = None,
     **overrides: Any,
 ) -> None:
     """Make a published or older checkpoint the model of a bundle; it is read as data, nothing of it runs.
@@ -61,11 +62,13 @@ def convert(
         output: file to write; by default ``models/<model_file>`` of the bundle.
         model_file: its name in the bundle.
         overwrite: replace an existing file.
+        entry: the dictionary of the source to take, such as ``state_dict_ema``, if it has several.
         **overrides: config ids and values for the network, such as ``--num_classes 14``.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     file = Path(bundle) / "models" / model_file if output is None else Path(output)
-    done = convert_checkpoint(source, file, network=build_bundle_network(bundle, overrides), overwrite=overwrite)
+    network = build_bundle_network(bundle, overrides)
+    done = convert_checkpoint(source, file, network=network, overwrite=overwrite, entry=entry)
     say(f"{done.recognized}: {done.output}, details in {done.sidecar}")
 
 

@@ -1,13 +1,14 @@
 """Data of the demo, Synapse, ACDC and the Decathlon, synthetic twins, checks of cases and checkpoints, whole files."""
 
 from vafa_monai.data.acdc import prepare_acdc
-from vafa_monai.data.check import check_cases, check_checkpoint
-from vafa_monai.data.checkpoint import extract_weights, read_checkpoint
+from vafa_monai.data.check import check_cases
+from vafa_monai.data.checkpoint import read_checkpoint
 from vafa_monai.data.decathlon import prepare_decathlon
 from vafa_monai.data.files import read_json, sha256, whole_file, write_json, write_volume, write_whole
 from vafa_monai.data.mni152 import prepare_mni152
 from vafa_monai.data.phantom import write_phantom
 from vafa_monai.data.synapse import prepare_synapse
+from vafa_monai.data.weights import check_checkpoint, extract_weights, read_weights
 
 __all__ = [
     "check_cases",
@@ -19,6 +20,7 @@ __all__ = [
     "prepare_synapse",
     "read_checkpoint",
     "read_json",
+    "read_weights",
     "sha256",
     "whole_file",
     "write_json",

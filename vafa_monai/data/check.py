@@ -1,4 +1,4 @@
-"""Checks of cases and checkpoints before long work starts."""
+"""Checks of cases before long work starts."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import torch
-from torch import nn
 
-__all__ = ["check_cases", "check_checkpoint"]
+__all__ = ["check_cases"]
 
 logger = logging.getLogger(__name__)
 AFFINE_TOLERANCE = 1e-3  # mm
@@ -57,23 +55,6 @@ def check_cases(
     logger.info("checked %d cases", len(data))
 
 
-def check_checkpoint(path: str | Path, network: nn.Module, exit_on_error: bool = False) -> None:
-    """Refuse a checkpoint that is missing, unreadable or of another network, with one sentence.
-
-    Args:
-        path: file with a state dict, bare or under ``"model"``; read as data.
-        network: the network that is to get the weights.
-        exit_on_error: end the process with the sentence and exit code 1, as configs do, instead of raising.
-
-    Raises:
-        ValueError: if the checkpoint does not fit.
-    """
-    try:
-        _check_checkpoint(Path(path), network)
-    except ValueError as error:
-        _fail(error, exit_on_error)
-
-
 def _check_list(data: Sequence[Mapping[str, Any]], unique_names: bool) -> None:
     """Check that there are cases, each with two paths."""
     if not data:
@@ -94,27 +75,6 @@ def _fail(error: ValueError, exit_on_error: bool) -> None:
     if exit_on_error:
         raise SystemExit(str(error)) from None
     raise error
-
-
-def _check_checkpoint(path: Path, network: nn.Module) -> None:
-    """Compare names and shapes."""
-    if not path.is_file():
-        raise ValueError(f"checkpoint must be a file, got {str(path)!r}; train the model first.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"checkpoint must be readable as data (weights only), got {str(path)!r}.") from error
-    weights = content.get("model", content) if isinstance(content, Mapping) else {}
-    items = weights.items() if isinstance(weights, Mapping) else ()
-    found = {str(name): tuple(tensor.shape) for name, tensor in items if isinstance(tensor, torch.Tensor)}
-    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    wrong = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
-    if wrong:
-        name, first = type(network).__name__, wrong[0]
-        raise ValueError(
-            f"checkpoint must hold the weights of this {name}, got {str(path)!r}, in which {len(wrong)} tensors "
-            f"differ, first {first!r} with shape {found.get(first)} where {wanted.get(first)} is wanted."
-        )
 
 
 def _load(path: Any, kind: str) -> tuple[np.ndarray, np.ndarray]:

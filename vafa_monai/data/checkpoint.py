@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pickletools
 import warnings
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,9 +16,10 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-__all__ = ["extract_weights", "read_checkpoint"]
+from vafa_monai.data.files import oversize
+
+__all__ = ["read_checkpoint"]
 
 STORAGES = ("BFloat16", "Bool", "Byte", "Char", "Double", "Float", "Half", "Int", "Long", "Short")
 SCALARS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # before and since numpy 2
@@ -37,8 +40,8 @@ ALLOWED = {
 NUMBERS = [np.bool_, np.float16, np.float32, np.float64, np.int8, np.int16, np.int32, np.int64, np.uint8]
 ZIP = b"PK\x03\x04"
 LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # of a file of torch before 1.6
+LARGEST_PICKLE = 256 << 20  # bytes of the names and numbers around the tensors
 LEGACY_PICKLES = 5  # magic number, protocol, system, content, keys of the storages
-WEIGHT_KEYS = ("state_dict", "model_state_dict", "model")
 
 
 def read_checkpoint(path: str | Path) -> Any:
@@ -46,14 +49,15 @@ def read_checkpoint(path: str | Path) -> Any:
 
     The file is loaded with ``weights_only=True``, which calls nothing but the globals of a list. To what torch needs
     for tensors this adds numpy scalars, which trainers keep as losses, and no other type. All globals that the file
-    names are compared with the list first, without unpickling.
+    names are compared with the list first, without unpickling. Of the zip format the sizes that its parts unpack to
+    are read first, and every checksum is verified; the older format has none.
 
     Args:
         path: the file; its tensors come to the CPU.
 
     Raises:
-        ValueError: if the file is missing, empty, damaged, no checkpoint, a TorchScript archive, or names a global that
-            is not on the list.
+        ValueError: if the file is missing, empty, damaged, no checkpoint, a TorchScript archive, would need more memory
+            than itself and ``VAFA_MONAI_LARGEST_GB`` allow, or names a global that is not on the list.
     """
     path = Path(path)
     if not path.is_file():
@@ -67,37 +71,6 @@ def read_checkpoint(path: str | Path) -> Any:
         raise _refusal(path, "whose pickle is not of the kind that torch.save writes for data") from error
     except Exception as error:
         raise _refusal(path, f"which is cut off or damaged ({_first_line(error)})") from error
-
-
-def extract_weights(checkpoint: Any) -> dict[str, Tensor]:
-    """Return the state dict of a checkpoint: the whole of it, or the entry that holds it.
-
-    Args:
-        checkpoint: what :func:`read_checkpoint` returned. An entry ``"state_dict"``, ``"model_state_dict"`` or
-            ``"model"`` comes first; another one is taken if no other holds named tensors only.
-
-    Raises:
-        ValueError: if there is no state dict, or more than one.
-
-    Example:
-        >>> extract_weights({"epoch": 3, "state_dict": {"bias": torch.ones(1)}})
-        {'bias': tensor([1.])}
-    """
-    if _is_state_dict(checkpoint):
-        return dict(checkpoint)
-    entries = checkpoint if isinstance(checkpoint, Mapping) else {}
-    found = [key for key in entries if _is_state_dict(entries[key])]
-    chosen = [key for key in WEIGHT_KEYS if key in found][:1] or found
-    if len(chosen) != 1:
-        kind = f"a {type(checkpoint).__name__} with {found or 'none'}"
-        raise ValueError(f"checkpoint must hold one state dict, a dictionary of named tensors, got {kind}.")
-    return dict(entries[chosen[0]])
-
-
-def _is_state_dict(content: Any) -> bool:
-    """Tell whether this maps names to tensors, and to nothing else."""
-    named = isinstance(content, Mapping) and len(content) > 0
-    return named and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
 
 
 def _numpy_globals() -> list[Any]:
@@ -143,6 +116,9 @@ def _globals_of(path: Path) -> Iterator[str]:
         elif start == LEGACY_START:
             for _ in range(LEGACY_PICKLES):
                 yield from _globals_of_pickle(file)
+        elif start[8:9] == b"{" or start.startswith(b"\x93NUMPY"):
+            kind = "a numpy array" if start.startswith(b"\x93") else "safetensors"
+            raise _NoCheckpointError(f"which looks like {kind}; save a state dict by torch.save")
         else:
             with suppress(Exception):  # as far as it goes: a pickle that is none of torch.save may call functions too
                 yield from _globals_of_pickle(file)
@@ -152,26 +128,33 @@ def _globals_of(path: Path) -> Iterator[str]:
 def _globals_of_archive(file: IO[bytes]) -> Iterator[str]:
     """Yield the globals of every pickle in a zip archive."""
     with zipfile.ZipFile(file) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+        if reason := oversize(unpacked, os.fstat(file.fileno()).st_size):
+            raise _NoCheckpointError(reason)
         pickles = [member for member in archive.infolist() if member.filename.endswith(".pkl")]
         if any(Path(member.filename).name == "constants.pkl" for member in pickles):
             raise _NoCheckpointError("which is a TorchScript archive; save its state_dict() instead")
         if not pickles:
             raise _NoCheckpointError("which is an archive without a pickle")
+        if any(member.file_size > LARGEST_PICKLE for member in pickles):
+            raise _NoCheckpointError(f"which has a pickle of more than {LARGEST_PICKLE} bytes")
         for info in pickles:
             with archive.open(info) as member:
                 yield from _globals_of_pickle(member)
+        if broken := archive.testzip():
+            raise _NoCheckpointError(f"which is damaged: {broken!r} differs from its checksum")
 
 
 def _globals_of_pickle(file: IO[bytes]) -> Iterator[str]:
     """Yield the globals that a pickle names, by their names of Python 3, without unpickling; ends behind the pickle."""
-    text: list[Any] = [None, None]  # what was pushed last: STACK_GLOBAL takes two
+    text: deque[Any] = deque([None, None], maxlen=2)  # what was pushed last: STACK_GLOBAL takes two
     memo: dict[int, Any] = {}
     operations: Iterator[tuple[Any, Any, Any]] = pickletools.genops(file)
     for opcode, argument, _ in operations:
         if opcode.name in ("GLOBAL", "INST"):
             yield _modern_name(*argument.split(" ", 1))
         elif opcode.name == "STACK_GLOBAL":
-            yield _modern_name(*map(str, text[-2:]))
+            yield _modern_name(*map(str, text))
         elif opcode.name == "MEMOIZE":
             memo[len(memo)] = text[-1]
         elif opcode.name in ("PUT", "BINPUT", "LONG_BINPUT"):

@@ -17,6 +17,7 @@ import nibabel as nib
 import numpy as np
 
 __all__ = [
+    "oversize",
     "parse_json",
     "read_json",
     "require_writable",
@@ -30,6 +31,7 @@ __all__ = [
 
 PROBE = 1 << 16  # bytes
 LARGEST_JSON = 256 << 20  # bytes
+LARGEST_VARIABLE, LARGEST_GB = "VAFA_MONAI_LARGEST_GB", 2.0  # of what a packed or hollow file becomes in memory
 DEEPEST_JSON = 100  # lists and objects in each other
 LARGEST_WHOLE_NUMBER = 1 << 64
 JSON_KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
@@ -100,6 +102,34 @@ def set_aside(path: str | Path, why: str = "damaged") -> Path:
 def write_json(path: str | Path, content: Any) -> None:
     """Write ``content`` as JSON; NaN is refused, because no other program reads it."""
     write_whole(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def oversize(unpacked: int, packed: int) -> str:
+    """Tell that a file would take too much memory, as the end of a sentence; empty if not.
+
+    A file may need as much as it has, and otherwise ``VAFA_MONAI_LARGEST_GB``, 2 by default, in GB of 10^9 bytes.
+
+    Args:
+        unpacked: bytes in memory, by what its headers say.
+        packed: bytes of the file.
+
+    Raises:
+        ValueError: if the environment variable is no number above 0.
+
+    Example:
+        >>> oversize(5 * 10**9, 10**6)
+        'which needs 5 GB in memory, more than 2; set VAFA_MONAI_LARGEST_GB to allow more'
+    """
+    value = os.environ.get(LARGEST_VARIABLE) or str(LARGEST_GB)
+    try:
+        largest = float(value)
+    except ValueError:
+        largest = math.nan
+    if not 0 < largest < math.inf:
+        raise ValueError(f"{LARGEST_VARIABLE} must be a number of GB above 0, got {value!r}.")
+    if unpacked <= max(packed, largest * 1e9):
+        return ""
+    return f"which needs {unpacked / 1e9:.3g} GB in memory, more than {largest:g}; set {LARGEST_VARIABLE} to allow more"
 
 
 def read_json(path: str | Path, what: str = "file", kind: type = dict, largest: int = LARGEST_JSON) -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vafa_monai.attacks import PGD, Attack, RangeAdapter
 from vafa_monai.attacks.attack import Network
 from vafa_monai.attacks.ensemble import class_dice
-from vafa_monai.data import check_checkpoint, extract_weights, read_checkpoint
+from vafa_monai.data import read_weights
 from vafa_monai.inferers import whole_network
 
 __all__ = ["Fragility", "prediction_change"]
@@ -86,9 +86,7 @@ class Fragility:
     def network(self) -> nn.Module:
         """The deployed pipeline as one differentiable network."""
         network: nn.Module = self._get("network_def")
-        file = Path(self.bundle) / self.checkpoint
-        check_checkpoint(file, network)
-        network.load_state_dict(extract_weights(read_checkpoint(file)))
+        network.load_state_dict(read_weights(Path(self.bundle) / self.checkpoint, network))
         network.to(self.device).eval()
         return whole_network(network, self._get("inferer"))
 

@@ -30,7 +30,7 @@ def load_official_unetrpp(state_dict: Mapping[str, Tensor], axes: str = "zyx") -
         The network, on the CPU in float32; it shares no memory with ``state_dict``.
 
     Raises:
-        ValueError: if a tensor is missing, unknown or of another shape.
+        ValueError: if a tensor is missing, unknown, of another shape, or not real and finite.
     """
     tensors = {name.removeprefix(PREFIX): tensor for name, tensor in state_dict.items()}
     with torch.device("meta"):  # shapes alone: nothing is drawn at random
@@ -56,4 +56,16 @@ def _differences(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) 
         for name, tensor in expected.items()
         if name in shapes and shapes[name] != tuple(tensor.shape)
     ]
+    other += [
+        f"{name!r}, which is not real and finite"
+        for name, tensor in tensors.items()
+        if name in expected and not _is_usable(tensor, expected[name])
+    ]
     return missing + other + [f"{name!r}, which is unknown" for name in tensors if name not in expected]
+
+
+def _is_usable(tensor: Tensor, expected: Tensor) -> bool:
+    """Tell whether a tensor has finite real numbers where such are wanted."""
+    if tensor.is_floating_point() != expected.is_floating_point():
+        return False
+    return tensor.is_meta or bool(torch.isfinite(tensor).all())

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vafa_monai.audit import AuditCase
 from vafa_monai.data import extract_weights, read_checkpoint
+from vafa_monai.data.weights import difference, flaw
 from vafa_monai.inferers import InferredNetwork, NNUNetInferer
 
 __all__ = ["NNUNetModel"]
@@ -82,7 +83,10 @@ class NNUNetModel:
             labels.num_segmentation_heads,
             enable_deep_supervision=False,
         )
-        network.load_state_dict(extract_weights(content["network_weights"]))
+        weights, wanted = extract_weights(content["network_weights"]), network.state_dict()
+        if wrong := difference(weights, wanted) or flaw(weights, wanted):
+            raise ValueError(f"checkpoint must hold the weights of its plans, got {str(file)!r}, {wrong}.")
+        network.load_state_dict(weights)
         axes = content["inference_allowed_mirroring_axes"] if mirroring else None
         names = sorted(dataset["labels"], key=dataset["labels"].get)
         return cls(

@@ -15,8 +15,7 @@ from monai.data.utils import affine_to_spacing
 from torch import nn
 
 from vafa_monai.audit import AuditCase, AuditSettings, AuditSubject
-from vafa_monai.data import check_cases, check_checkpoint, read_checkpoint, sha256
-from vafa_monai.data.checkpoint import extract_weights
+from vafa_monai.data import check_cases, read_weights, sha256
 from vafa_monai.handlers.provenance import case_name
 from vafa_monai.workflows.bundle_run import BundleRun
 
@@ -55,8 +54,7 @@ class BundleModel:
             ValueError: if the checkpoint is missing or of another network.
         """
         network: nn.Module = self.parser.get_parsed_content("network_def", instantiate=True)
-        check_checkpoint(self.checkpoint, network)
-        network.load_state_dict(extract_weights(read_checkpoint(self.checkpoint)))
+        network.load_state_dict(read_weights(self.checkpoint, network))
         return network.to(self.get("device")).eval()
 
     def cases(self) -> list[AuditCase]:

@@ -9,14 +9,13 @@ from typing import Any
 from monai.utils import StrEnum
 from torch import Tensor
 
-from vafa_monai.data import extract_weights
 from vafa_monai.data.acdc import ACDC
 from vafa_monai.data.synapse import EIGHT, SYNAPSE
+from vafa_monai.data.weights import FoundWeights, find_weights
 from vafa_monai.networks import convert_unetr_weights
 
 __all__ = ["CheckpointForm", "RecognizedCheckpoint", "recognize_checkpoint"]
 
-WRAPPERS = ("module.", "_orig_mod.", "model.", "network.")  # of several GPUs, compilation, and a class around a network
 UNETR_TOKENS = "vit.patch_embedding.position_embeddings"
 UNETR_HEAD = "out.conv.conv.weight"
 UNETRPP_STEM = "unetr_pp_encoder.downsample_layers.0.0.conv.weight"
@@ -63,22 +62,20 @@ class RecognizedCheckpoint:
 
     Args:
         form: what the file is.
-        prefix: what all names of the file begin with and the network's do not.
-        source: the names of the file, without the prefix.
+        found: the weights as they were found, by the names of the file without its prefix.
         weights: the tensors by the names of the network of today.
         expects: the input that the weights were trained on.
         classes: the classes of the output channels, if the form tells.
     """
 
     form: CheckpointForm
-    prefix: str
-    source: Collection[str]
+    found: FoundWeights
     weights: Mapping[str, Tensor]
     expects: str
     classes: list[str] | None
 
 
-def recognize_checkpoint(checkpoint: Any, names: Collection[str]) -> RecognizedCheckpoint:
+def recognize_checkpoint(checkpoint: Any, names: Collection[str], entry: str | None = None) -> RecognizedCheckpoint:
     """Tell what a checkpoint is by its entries and by the names and shapes of its tensors, and convert the tensors.
 
     A UNETR++ is taken for a published one if nnU-Net's record of the training is in the file.
@@ -86,28 +83,17 @@ def recognize_checkpoint(checkpoint: Any, names: Collection[str]) -> RecognizedC
     Args:
         checkpoint: content of the file, see ``read_checkpoint``.
         names: the names that the network's tensors have.
+        entry: the entry that holds the weights; ``None`` to choose.
 
     Raises:
         ValueError: if there is no state dict, or more than one.
     """
-    prefix, weights = _unwrap(extract_weights(checkpoint), set(names))
+    found = find_weights(checkpoint, {*names, UNETR_TOKENS, UNETRPP_STEM}, entry)
+    weights = found.weights
     converted = convert_unetr_weights(weights) if UNETR_TOKENS in weights else weights
     form = _form_of(weights, converted, isinstance(checkpoint, Mapping) and checkpoint.keys() >= NNUNET_ENTRIES)
     expects, classes = _expectation(form, converted)
-    return RecognizedCheckpoint(
-        form=form, prefix=prefix, source=weights.keys(), weights=converted, expects=expects, classes=classes
-    )
-
-
-def _unwrap(weights: dict[str, Tensor], names: set[str]) -> tuple[str, dict[str, Tensor]]:
-    """Remove what wrappers put before every name; a network may have such names of its own."""
-    prefix, inner = "", weights
-    while not (inner.keys() == names or UNETR_TOKENS in inner or UNETRPP_STEM in inner):
-        wrapper = next((start for start in WRAPPERS if all(name.startswith(start) for name in inner)), None)
-        if wrapper is None:
-            return "", weights
-        prefix, inner = prefix + wrapper, {name.removeprefix(wrapper): tensor for name, tensor in inner.items()}
-    return prefix, inner
+    return RecognizedCheckpoint(form=form, found=found, weights=converted, expects=expects, classes=classes)
 
 
 def _form_of(weights: dict[str, Tensor], converted: dict[str, Tensor], trained_by_nnunet: bool) -> CheckpointForm:

@@ -14,13 +14,13 @@ from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
 from vafa_monai.data import check_checkpoint, read_checkpoint, sha256, whole_file, write_json
+from vafa_monai.data.weights import difference, flaw
 from vafa_monai.handlers.provenance import versions
 from vafa_monai.workflows.checkpoint_form import CheckpointForm, RecognizedCheckpoint, recognize_checkpoint
 
 __all__ = ["Conversion", "build_bundle_network", "convert_checkpoint"]
 
 logger = logging.getLogger(__name__)
-HEADS = ("out.", "out1.", "out2.", "out3.")  # of UNETR and UNETR++: their first axis is that of the classes
 DESCRIPTIONS = {
     CheckpointForm.UNETR_OLD: "UNETR of an older MONAI",
     CheckpointForm.UNETR: "UNETR of this MONAI",
@@ -38,7 +38,7 @@ class Conversion:
     Args:
         output: the file with the state dict.
         sidecar: the JSON file beside it.
-        recognized: what the source is, in words.
+        recognized: what the source is, in words, and where in it the weights are.
         expects: the input that the weights expect, in words.
     """
 
@@ -71,36 +71,36 @@ def build_bundle_network(bundle: str | Path, overrides: Mapping[str, Any] | None
 
 
 def convert_checkpoint(
-    source: str | Path, output: str | Path, *, network: nn.Module, overwrite: bool = False
+    source: str | Path, output: str | Path, *, network: nn.Module, overwrite: bool = False, entry: str | None = None
 ) -> Conversion:
     """Write the weights of a checkpoint as a state dict that ``network`` loads strictly and ``weights_only``.
 
     The source is read as data, see :func:`vafa_monai.data.read_checkpoint`. It may be a UNETR of an older MONAI or of
-    today's, a UNETR++ as its authors published it, or hold weights that fit already; bare, as an entry, and with the
-    prefixes of wrappers. Values are not changed, nor are the input and the classes that they were trained for: the log
-    and the sidecar say what is known of them. The sidecar ``<output>.json`` also holds the names of both files with
-    their SHA-256, every tensor that was dropped, added or renamed, and the versions of the programs. Both files appear
-    whole or not at all.
+    today's, a UNETR++ as its authors published it, or hold weights that fit already; bare, as an entry, behind the
+    prefix of a wrapper, and beside what losses, metrics and averages keep. Values are not changed, nor are the input
+    and the classes that they were trained for: the log and the sidecar say what is known of them. The sidecar
+    ``<output>.json`` also holds the names of both files with their SHA-256, the entry that was taken, every tensor that
+    was dropped, added or renamed, and the versions of the programs. Both files appear whole or not at all.
 
     Args:
         source: the checkpoint.
         output: file to write, such as ``models/model.pt`` of a bundle.
         network: the network that is to get the weights; it is not changed, and may be on the device ``"meta"``.
         overwrite: replace ``output`` and its sidecar if they exist.
+        entry: the dictionary of the source to take, such as ``"state_dict_ema"``; ``None`` to choose.
 
     Raises:
         ValueError: if the source is no checkpoint, holds something else than data, weights of another network or
-            weights that are not finite, or if ``output`` exists or is the source.
+            weights that are not real and finite, or if ``output`` exists or is the source.
     """
     source, output = Path(source), Path(output)
     sidecar = output.with_name(f"{output.name}.json")
     _require_free(source, output, sidecar, overwrite)
     content = read_checkpoint(source)
     wanted = network.state_dict()
-    checkpoint = recognize_checkpoint(content, wanted.keys())
+    checkpoint = recognize_checkpoint(content, wanted.keys(), entry)
     _require_fit(checkpoint, wanted, type(network).__name__, source)
     weights = {name: _compact(checkpoint.weights[name], like=wanted[name]) for name in wanted}
-    _require_finite(weights, source)
     with ExitStack() as files:
         model = files.enter_context(whole_file(output))
         note = files.enter_context(whole_file(sidecar))  # renamed first, so that no model is without it
@@ -124,30 +124,12 @@ def _require_free(source: Path, output: Path, sidecar: Path, overwrite: bool) ->
 
 def _require_fit(checkpoint: RecognizedCheckpoint, wanted: Mapping[str, Tensor], network: str, source: Path) -> None:
     """Compare names and shapes with those of the network."""
-    shapes, expected = (
-        {name: tuple(tensor.shape) for name, tensor in tensors.items()} for tensors in (checkpoint.weights, wanted)
-    )
-    wrong = [name for name in {**expected, **shapes} if shapes.get(name) != expected.get(name)]
-    if not wrong:
-        return
-    first, hint = wrong[0], ""
-    if all(name.startswith(HEADS) and name in shapes and name in expected for name in wrong):
-        hint = f"; the file has {shapes[first][0]} classes, so build the network with as many"
-    raise ValueError(
-        f"source must hold the weights of this {network}, got {str(source)!r} ({DESCRIPTIONS[checkpoint.form]}), in "
-        f"which {len(wrong)} tensors differ, first {first!r} with shape {shapes.get(first)} where "
-        f"{expected.get(first)} is wanted{hint}."
-    )
-
-
-def _require_finite(weights: Mapping[str, Tensor], source: Path) -> None:
-    """Refuse weights of a training that broke."""
-    broken = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]
-    if broken:
-        raise ValueError(
-            f"source must hold finite weights, got {str(source)!r}, in which {len(broken)} tensors are not, first "
-            f"{broken[0]!r}."
-        )
+    place = ", ".join(part for part in (DESCRIPTIONS[checkpoint.form], checkpoint.found.place) if part)
+    where = f"got {str(source)!r} ({place})"
+    if wrong := difference(checkpoint.weights, wanted):
+        raise ValueError(f"source must hold the weights of this {network}, {where}, {wrong}.")
+    if wrong := flaw(checkpoint.weights, wanted):
+        raise ValueError(f"source must hold real and finite weights, {where}, {wrong}.")
 
 
 def _compact(tensor: Tensor, like: Tensor) -> Tensor:
@@ -158,22 +140,25 @@ def _compact(tensor: Tensor, like: Tensor) -> Tensor:
 
 def _describe(checkpoint: RecognizedCheckpoint, source: Path, model: Path, name: str) -> dict[str, Any]:
     """Return the sidecar."""
-    kept = checkpoint.weights.keys()
+    found, kept = checkpoint.found, checkpoint.weights.keys()
+    names = {found.prefix + name: name for name in found.weights}
     return {
         "source": {"file": source.name, "sha256": sha256(source)},
         "result": {"file": name, "sha256": sha256(model)},
         "recognized": {"form": str(checkpoint.form), "description": DESCRIPTIONS[checkpoint.form]},
         "expects": {"input": checkpoint.expects, "classes": checkpoint.classes},
-        "dropped": [checkpoint.prefix + name for name in checkpoint.source if name not in kept],
-        "added": [name for name in kept if name not in checkpoint.source],
-        "renamed": {checkpoint.prefix + name: name for name in checkpoint.source if checkpoint.prefix and name in kept},
+        "entry": found.entry,
+        "entries not taken": list(found.others),
+        "dropped": [*found.beside, *(full for full, name in names.items() if name not in kept)],
+        "added": [name for name in kept if name not in found.weights],
+        "renamed": {full: name for full, name in names.items() if full != name and name in kept},
         "versions": versions(),
     }
 
 
 def _announce(checkpoint: RecognizedCheckpoint, output: Path, sidecar: Path) -> Conversion:
     """Log what was written; an input that no bundle gives is a warning."""
-    description = DESCRIPTIONS[checkpoint.form]
+    description = ", ".join(part for part in (DESCRIPTIONS[checkpoint.form], checkpoint.found.place) if part)
     logger.info("%s holds the %s", output, description)
     published = checkpoint.form in (CheckpointForm.UNETRPP_SYNAPSE, CheckpointForm.UNETRPP_ACDC)
     logger.log(logging.WARNING if published else logging.INFO, "input that the weights expect: %s", checkpoint.expects)
