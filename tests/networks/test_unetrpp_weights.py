@@ -149,6 +149,18 @@ def test_an_unknown_tensor_is_refused(variant):
         load_official_unetrpp(zeros_of(variant) | {"extra": torch.zeros(1)})
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda tensor: tensor * math.nan, lambda tensor: tensor.long(), lambda tensor: tensor.to(torch.complex64)],
+    ids=["NaN", "whole numbers", "complex"],
+)
+def test_weights_that_are_not_real_and_finite_are_refused(spoil):
+    tensors = zeros_of("acdc")
+    tensors["out1.conv.conv.bias"] = spoil(tensors["out1.conv.conv.bias"])
+    with pytest.raises(ValueError, match=r"got 1 that .* first 'out1.conv.conv.bias', which is not real and finite"):
+        load_official_unetrpp(tensors)
+
+
 def test_a_whole_checkpoint_is_refused():
     with pytest.raises(ValueError, match="state_dict must hold the published tensors, got"):
         load_official_unetrpp({"epoch": 3, "state_dict": zeros_of("acdc")})
