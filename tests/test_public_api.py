@@ -44,7 +44,7 @@ NAMES = {
         compute_organ_presence compute_organ_volumes load_lpips lpips_by_slices
     """,
     "vafa_monai.audit": """
-        AuditCase AuditRun AuditSettings AuditSubject CHECKS Check Finding Outcome Status mean_dice run_audit
+        AuditCase AuditRun AuditSettings AuditSubject CHECKS Check Finding Measured Outcome Status mean_dice run_audit
     """,
     "vafa_monai.handlers": """
         AdversarialKeys AdversarialSaver AdversarialTrainingHandler AttackHandler HausdorffDistance95

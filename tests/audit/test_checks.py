@@ -15,7 +15,9 @@ from monai.metrics import compute_hausdorff_distance
 from torch import nn
 
 from vafa_monai.attacks import PGD, GaussianNoise, Identity, SquareAttack
-from vafa_monai.audit import CHECKS, Status
+from vafa_monai.attacks.threat import threat_of
+from vafa_monai.audit import CHECKS, Measured, Status, gradient_checks
+from vafa_monai.audit.arsenal import headline, longer_attack
 from vafa_monai.audit.budget_checks import check_budget, check_zero_budget
 from vafa_monai.audit.control_checks import check_black_box, check_controls, check_transfer
 from vafa_monai.audit.data_checks import check_splits, check_statistics
@@ -30,8 +32,8 @@ from vafa_monai.audit.strength_checks import (
     check_single_step,
     check_steps,
     check_unbounded,
-    check_unseen,
 )
+from vafa_monai.audit.unseen_checks import check_unseen
 from vafa_monai.inferers import SlidingWindowNetwork
 from vafa_monai.metrics import compute_hausdorff_distance_95
 
@@ -235,7 +237,7 @@ BROKEN_PARTS = {
         check_unseen,
         {"attacks": {"eight times": PGD(eps=8 * EPS)}},
         "WARN",
-        "the worst outside it, 'eight times'",
+        r"outside it leave: 'eight times' \(voxels within 96/255 \(L-inf\)\) 0",
     ),
     "windows out of place": (check_sliding_window, {"build": misaligned}, "FAIL", "off autograd through MONAI"),
     "lost organs drop out": (
@@ -259,6 +261,122 @@ def test_broken_part_is_caught(check, parts, status, sentence, plain):
     finding = check(plain, **parts)
     assert finding.status.value == status, finding.sentence
     assert re.search(sentence, finding.sentence), finding.sentence
+
+
+def beside(name, settings, lower, plain, cases=None):
+    """A result beside the audit that leaves so much less than the ensemble."""
+    dice = {one.case: one.foreground - lower for one in headline(plain)}
+    return Measured(name=name, threat=threat_of(settings), dice=cases or dice)
+
+
+STRETCH = {"_target_": "x.VAFA", "q_max": 20, "output_norm": "slice_minmax"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "lower", "status", "words"),
+    [
+        (STRETCH, 0.06, "WARN", r"'other' \(quantization up to q 20, then slice stretch\) 0"),
+        (STRETCH, 0.04, "PASS", "VolAA 1 .*, voxels within 12/255 .* leaves 0"),
+        ({"_target_": "x.PGD", "eps": EPS}, 0.06, "WARN", r"outside it leave: 'other' \(voxels within 12/255"),
+        ({"_target_": "x.PGD", "eps": EPS, "norm": "l2"}, 0.06, "WARN", r"within 12/255 root mean square \(L2\)\) 0"),
+        ({"_target_": "x.PGD", "eps": 2 * EPS}, 0.3, "PASS", r"'other' \(voxels within 24/255 \(L-inf\)\) 0"),
+        ({"_target_": "x.FrequencyPGD", "q_max": 80}, 0.3, "PASS", r"'other' \(box of DCT coefficients, q_max 80\)"),
+        ({"_target_": "mine.Twist"}, 0.06, "WARN", r"'other' \(Twist\)"),
+    ],
+    ids=["stretch", "little", "same budget", "l2", "more eps", "more q_max", "unknown"],
+)
+def test_result_beside_the_audit_is_taken_in(settings, lower, status, words, plain, build_subject):
+    subject = build_subject(measured=[beside("other", settings, lower, plain)])
+    subject._outcomes = plain._outcomes
+    finding = check_unseen(subject)
+    assert finding.status.value == status, finding.sentence
+    assert re.search(words, finding.sentence), finding.sentence
+    assert finding.details["other"] == pytest.approx(
+        finding.details["VolAA 1 (steps 12, queries 40)"] - lower, abs=1e-4
+    )
+
+
+def test_results_of_other_cases_are_not_compared(plain, build_subject):
+    subject = build_subject(measured=[beside("other", STRETCH, 0, plain, cases={"elsewhere": 0.0})])
+    subject._outcomes = plain._outcomes
+    assert "other" not in check_unseen(subject).details
+
+
+def test_own_unseen_attacks_keep_within_half_the_radius_and_the_width_of_the_ensemble(plain):
+    sentence = check_unseen(plain).sentence
+    assert "'voxels, l2' (voxels within 6/255 root mean square (L2))" in sentence
+    assert "'VAFA (paper)' (quantization up to q 40, no stretch)" in sentence
+
+
+def rectified(near):
+    """A network with a kink at ``near`` beside every intensity of a constant volume, and what it is asked on."""
+
+    def before(volume):
+        return volume + 40 * nn.functional.relu(volume - 0.5 - near)
+
+    return before
+
+
+@pytest.mark.parametrize("near", [1e-6, 1e-7])
+def test_kink_inside_the_largest_step_is_no_wrong_gradient(near, trained_network, build_subject, plain, monkeypatch):
+    cases = [dataclasses.replace(case, image=torch.full_like(case.image, 0.5)) for case in plain.cases]
+    subject = build_subject(Changed(copy.deepcopy(trained_network), before=rectified(near)), cases=cases)
+    finding = check_gradient(subject)
+    assert finding.status == Status.PASS, finding.sentence
+    monkeypatch.setattr(gradient_checks, "STEPS", gradient_checks.STEPS[:1])
+    assert check_gradient(subject).status == Status.FAIL
+
+
+class Scaled(torch.autograd.Function):
+    """A layer whose derivative is wrong by a factor."""
+
+    @staticmethod
+    def forward(ctx, logits, factor):
+        ctx.factor = factor
+        return logits.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return ctx.factor * gradient, None
+
+
+def straight_through(volume):
+    """Rounding whose derivative says 1."""
+    return volume + (torch.round(volume * 16) / 16 - volume).detach()
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"after": lambda logits: Scaled.apply(logits, 1.03)},
+        {"after": lambda logits: Scaled.apply(logits, -1)},
+        {"after": lambda logits: Scaled.apply(logits, float("nan"))},
+        {"before": straight_through},
+    ],
+    ids=["3 % too long", "other sign", "nan", "straight through"],
+)
+def test_wrong_gradient_is_caught_at_every_step(way, trained_network, build_subject):
+    finding = check_gradient(build_subject(Changed(copy.deepcopy(trained_network), **way)))
+    assert finding.status == Status.FAIL, finding.sentence
+
+
+def test_gradient_that_is_wrong_in_the_second_case_alone_is_caught(trained_network, build_subject, plain):
+    second = plain.cases[1].image.double().mean()
+
+    def before(volume):
+        return straight_through(volume) if abs(volume.mean() - second) < 1e-3 else volume
+
+    subject = build_subject(Changed(copy.deepcopy(trained_network), before=before), inferer=None)
+    assert check_gradient(subject).status == Status.FAIL
+
+
+def test_steps_differ_by_their_number_alone(plain):
+    attacks = [longer_attack(plain, steps) for steps in (1, 12, 24)]
+    assert [attack.step_size for attack in attacks] == pytest.approx([2.5 * EPS / 12, None, 2.5 * EPS / 12])
+    assert attacks[1]._absolute_step_size == pytest.approx(attacks[0]._absolute_step_size)
+    assert [attack.steps for attack in attacks] == [1, 12, 24]
+    losses = check_steps(plain).details["loss"]
+    assert losses == sorted(losses)  # one run is a part of the other, and the best iterate counts
 
 
 def test_gradients_left_behind_are_caught(build_subject, trained_network):

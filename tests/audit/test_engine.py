@@ -12,7 +12,7 @@ from vafa_monai.attacks import FrequencyPGD
 from vafa_monai.audit import CHECKS, AuditCase, AuditRun, AuditSettings, AuditSubject, Check, Finding, Status, run_audit
 from vafa_monai.audit.curve import audit_curves
 
-IDS = [f"S{number}" for number in (*range(16), 18, 19, 20, 21, 22)]
+IDS = [f"S{number}" for number in (*range(17), 18, 19, 20, 21, 22)]
 
 
 def check_of(result):

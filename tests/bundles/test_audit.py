@@ -4,13 +4,16 @@ import json
 import shutil
 import sys
 from ast import literal_eval
+from contextlib import nullcontext
 
 import pytest
 
 from vafa_monai.audit import CHECKS
 from vafa_monai.cli import main
+from vafa_monai.data import sha256
 from vafa_monai.reports import build_report
 from vafa_monai.workflows import BundleAudit
+from vafa_monai.workflows.audit_subject import BundleModel
 
 FEW = {"steps": 2, "queries": 2, "restarts": 2, "eps_curve": (0, 4 / 255, 1), "steps_curve": (1, 2)}
 
@@ -80,8 +83,8 @@ def test_command_does_not_repeat_it_and_ends_by_the_verdict(audited, dataset_dir
     assert {path: path.read_bytes() for path in folder.rglob("audit.json")} == before
 
 
-def test_report_shows_the_audit_of_its_results(audited, small, run_chain):
-    folder, _ = audited
+def test_report_shows_the_audit_of_its_results(audited, small, run_chain, tmp_path):
+    folder = shutil.copytree(audited[0], tmp_path / audited[0].name)
     code, output = run_chain(["train", "evaluate"], {**small, "num_cases": 1}, folder)
     assert code == 0, output[-3000:]
     page = build_report(folder / "eval" / "results", folder / "eval", title="Audited")["html"].read_text()
@@ -107,6 +110,66 @@ def test_audit_made_of_something_else_is_not_taken_for_it(changes, audited, data
     merged = {name: {**about[name], **value} if isinstance(value, dict) else value for name, value in changes.items()}
     with pytest.raises(InterruptedError):
         BundleAudit(**about | merged).run()
+
+
+@pytest.mark.parametrize(("of", "again"), [("model.pt", True), ("model_vaft.pt", False)])
+def test_result_that_came_later_belongs_to_the_audit_of_its_weights(
+    of, again, audited, dataset_dir, overrides, monkeypatch, tmp_path
+):
+    folder = shutil.copytree(audited[0], tmp_path / audited[0].name)
+    case = {"case": "case_03", "dice": [1, 0.5, 0.5], "hd95_mm": [None] * 3, "nsd": [None] * 3}
+    counts = dict.fromkeys(("lost", "invented", "ssim", "psnr_db", "rms_grey", "linf_grey", "lpips"))
+    document = {
+        "schema": "vafa_monai.result/1",
+        "model": "model",
+        "checkpoint": {"path": of, "sha256": sha256(folder / "models" / of)},
+        "attack": {"name": "pgd", "role": "attack", "settings": {"_target_": "x.PGD", "eps": 4 / 255}},
+        "classes": ["background", "gray matter", "white matter"],
+        "seed": 0,
+        "versions": {},
+        "device": "cpu",
+        "seconds": 1,
+        "cases": [case | counts],
+        "summary": {"dice": 0.5, "dice_with_background": 0.6, "hd95_mm": None, "nsd": None, **counts},
+        "notes": [],
+        "slices": None,
+    }
+    (folder / "eval" / "results" / "model" / "pgd.json").write_text(json.dumps(document))
+    (folder / "eval" / "results" / "model" / "torn.json").write_text("{")
+    found = []
+
+    def begin(subject, **_):
+        found.extend(subject.measured)
+        raise InterruptedError
+
+    monkeypatch.setattr("vafa_monai.workflows.audit.run_audit", begin)
+    about = {"bundle": folder, "dataset_dir": dataset_dir, "settings": FEW, "overrides": overrides, "checkpoints": BOTH}
+    with pytest.raises(InterruptedError) if again else nullcontext():
+        BundleAudit(**about).run()
+    assert [(one.name, str(one.threat), one.dice) for one in found] == (
+        [("pgd", "voxels within 4/255 (L-inf)", {"case_03": 0.5})] if again else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "stated"),
+    [
+        ({}, None),
+        ({"eval_metrics": {"mean_dice": 0.9}}, 0.9),
+        ({"eval_metrics": {"val_mean_dice": 0.8, "hd95": 3.1}}, 0.8),
+        ({"eval_metrics": {"mean_dice": 90.1}}, None),
+        ({"robustness": {"a": {"sha256": "other", "dice_clean": 0.7}}, "eval_metrics": {"mean_dice": 0.6}}, 0.6),
+        ({"robustness": {"a": {"sha256": "own", "dice_clean": 0.7}}, "eval_metrics": {"mean_dice": 0.6}}, 0.7),
+    ],
+    ids=["nothing", "zoo", "validation", "no fraction", "of others", "packaged"],
+)
+def test_stated_dice_is_that_of_the_metadata(changes, stated, copy_trained, dataset_dir, overrides):
+    path, weights = copy_trained / "configs" / "metadata.json", copy_trained / "models" / "model.pt"
+    text = json.dumps(json.loads(path.read_text()) | changes).replace('"own"', json.dumps(sha256(weights)))
+    path.write_text(text)
+    model = BundleModel(copy_trained, weights, {**overrides, "dataset_dir": str(dataset_dir)})
+    assert model.settings().stated_dice == stated
+    assert model.settings(stated_dice=0.5).stated_dice == 0.5
 
 
 @pytest.mark.slow

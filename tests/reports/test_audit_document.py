@@ -151,6 +151,30 @@ def test_audit_of_other_data_or_settings_says_nothing(write_result, write_audit,
     assert words in verdict.text
 
 
+LOOK = {"shape": [1, 8, 9, 10], "mean": 0.4, "std": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("look", "status"),
+    [
+        (LOOK, "PASS"),
+        (LOOK | {"mean": 0.40001}, "PASS"),
+        (LOOK | {"mean": 0.41}, "NOT AUDITED"),
+        (LOOK | {"std": 0.21}, "NOT AUDITED"),
+        (LOOK | {"shape": [1, 9, 8, 10]}, "NOT AUDITED"),
+    ],
+    ids=["same", "rounding", "shifted", "scaled", "turned"],
+)
+def test_audit_of_other_images_of_one_name_says_nothing(write_result, write_audit, results_dir, look, status):
+    path = write_result("standard", "pgd", 0.8)
+    cases = json.loads(path.read_text())["cases"]
+    edit(path, cases=[case | {"input": look} for case in cases])
+    edit(write_audit("standard", "PASS"), inputs={"one": LOOK})
+    verdict = verdict_of(results_dir)
+    assert verdict.status == status
+    assert ("of other images (one of pgd)" in verdict.text) == (status != "PASS")
+
+
 def test_audit_of_weights_that_nobody_knows_says_nothing(write_result, write_audit, results_dir):
     write_result("standard", "pgd", 0.8, checkpoint={"path": "x", "sha256": None})
     write_audit("standard", "PASS", checkpoint=None)
@@ -183,3 +207,29 @@ def test_audit_says_nothing_of_results_of_mixed_weights(write_result, write_audi
     write_result("standard", "bim", 0.8, checkpoint={"path": "x", "sha256": "newer"})
     write_audit("standard", "PASS")
     assert verdict_of(results_dir).status == "NOT AUDITED"
+
+
+STRETCH = {"_target_": "x.VAFA", "q_max": 20, "output_norm": "slice_minmax"}
+WIDER = {"_target_": "x.PGD", "eps": 8 / 255}
+
+
+@pytest.mark.parametrize(
+    ("dice", "settings", "role", "status"),
+    [
+        (0.68, STRETCH, "attack", "WARN"),
+        (0.76, STRETCH, "attack", "PASS"),
+        (0.68, STRETCH, "control", "PASS"),
+        (0.3, WIDER, "attack", "PASS"),
+        (0.68, WIDER | {"eps": 4 / 255}, "attack", "WARN"),
+    ],
+    ids=["stretch", "little", "control", "more budget", "same budget"],
+)
+def test_passed_audit_is_a_warning_beside_results_that_leave_far_less(
+    write_result, write_audit, results_dir, dice, settings, role, status
+):
+    write_result("standard", "ensemble", 0.8, attack={"name": "ensemble", "role": "attack", "settings": ENSEMBLE})
+    write_result("standard", "vafa_2d", dice, attack={"name": "vafa_2d", "role": role, "settings": settings})
+    write_audit("standard", "PASS")
+    verdict = verdict_of(results_dir)
+    assert verdict.status == status
+    assert (f"VAFA-2D leaves {dice:.3f} (" in verdict.text) == (status == "WARN")

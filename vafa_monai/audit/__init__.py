@@ -3,7 +3,7 @@
 from vafa_monai.audit.check import Check, Finding, Status
 from vafa_monai.audit.engine import CHECKS, AuditRun, run_audit
 from vafa_monai.audit.setting import AuditSettings
-from vafa_monai.audit.subject import AuditCase, AuditSubject, Outcome, mean_dice
+from vafa_monai.audit.subject import AuditCase, AuditSubject, Measured, Outcome, mean_dice
 
 __all__ = [
     "CHECKS",
@@ -13,6 +13,7 @@ __all__ = [
     "AuditSubject",
     "Check",
     "Finding",
+    "Measured",
     "Outcome",
     "Status",
     "mean_dice",

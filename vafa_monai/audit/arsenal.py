@@ -8,8 +8,9 @@ from vafa_monai.attacks import APGD, PGD, Attack, AttackEnsemble, FrequencyPGD, 
 from vafa_monai.audit.subject import AuditSubject, Outcome
 from vafa_monai.losses import MaskedCrossEntropyLoss
 
-__all__ = ["box_attack", "ensemble", "headline", "unbounded", "voxel_attack"]
+__all__ = ["box_attack", "ensemble", "headline", "longer_attack", "unbounded", "voxel_attack"]
 
+STEP_SHARE = 2.5  # of eps over steps, as PGD chooses it
 UNBOUNDED_STEPS = 3  # times those of the other attacks; the way is longer
 
 
@@ -25,6 +26,24 @@ def voxel_attack(subject: AuditSubject, eps: float | None = None, steps: int | N
         iterate="best",
         random_start=seed > 0,
         seed=seed,
+        value_range=subject.value_range,
+    )
+
+
+def longer_attack(subject: AuditSubject, steps: int) -> Attack:
+    """Return the attack on voxels with more or fewer steps, all of the length that those of the settings have.
+
+    One run is a part of the other, so the two differ by their number of steps alone.
+    """
+    settings = subject.settings
+    if settings.eps == 0:
+        return Identity(value_range=subject.value_range)
+    own = STEP_SHARE * settings.eps / settings.steps
+    return PGD(
+        eps=settings.eps,
+        steps=steps,
+        step_size=None if steps == settings.steps else own,  # that which PGD chooses: one and the same run
+        iterate="best",
         value_range=subject.value_range,
     )
 

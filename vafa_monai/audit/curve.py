@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from vafa_monai.audit.arsenal import box_attack, voxel_attack
+from vafa_monai.audit.arsenal import box_attack, longer_attack, voxel_attack
 from vafa_monai.audit.subject import AuditSubject, Outcome, mean_dice
 
 __all__ = ["audit_curves"]
@@ -24,7 +24,7 @@ def audit_curves(subject: AuditSubject) -> list[dict[str, Any]]:
         _curve("budget_coefficients", "width of the box of coefficients", "grey levels", boxes,
                [subject.clean, *(subject.outcomes(box_attack(subject, q_max)) for q_max in boxes[1:])]),
         _curve("steps", "steps", "", list(settings.steps_curve),
-               [subject.outcomes(voxel_attack(subject, steps=steps)) for steps in settings.steps_curve]),
+               [subject.outcomes(longer_attack(subject, steps)) for steps in settings.steps_curve]),
     ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from vafa_monai.audit.arsenal import ensemble
 from vafa_monai.audit.check import Check, Finding
 from vafa_monai.audit.engine import AuditRun
-from vafa_monai.audit.subject import AuditSubject
+from vafa_monai.audit.subject import AuditCase, AuditSubject
 
 __all__ = ["AUDIT_SCHEMA", "as_json", "audit_document"]
 
@@ -50,6 +50,7 @@ def audit_document(
         "settings": as_json(settings),
         "classes": list(subject.classes),
         "cases": [case.name for case in subject.cases],
+        "inputs": {case.name: _input(case) for case in subject.cases},
         "command": command,
         "versions": dict(versions),
         "device": device,
@@ -58,6 +59,13 @@ def audit_document(
         "curves": run.curves,
         "cost": run.cost,
     }
+
+
+def _input(case: AuditCase) -> dict[str, Any]:
+    """Return what tells apart how the image of a case was prepared, as a result has it."""
+    plain = case.image[0].detach().double()
+    mean, std = plain.mean().item(), plain.std(correction=0).item()
+    return {"shape": list(plain.shape), "mean": round(mean, 6), "std": round(std, 6)}
 
 
 def _entry(check: Check, finding: Finding) -> dict[str, Any]:

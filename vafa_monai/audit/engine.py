@@ -10,6 +10,7 @@ from typing import Any
 
 from vafa_monai.audit.budget_checks import BUDGET_CHECKS
 from vafa_monai.audit.check import Check, Finding, Status
+from vafa_monai.audit.clean_checks import CLEAN_CHECKS
 from vafa_monai.audit.control_checks import CONTROL_CHECKS
 from vafa_monai.audit.curve import audit_curves
 from vafa_monai.audit.data_checks import DATA_CHECKS
@@ -19,6 +20,7 @@ from vafa_monai.audit.metric_checks import METRIC_CHECKS
 from vafa_monai.audit.network_checks import NETWORK_CHECKS
 from vafa_monai.audit.strength_checks import STRENGTH_CHECKS
 from vafa_monai.audit.subject import AuditSubject
+from vafa_monai.audit.unseen_checks import UNSEEN_CHECKS
 
 __all__ = ["CHECKS", "AuditRun", "run_audit"]
 
@@ -26,9 +28,11 @@ _GROUPS = (
     NETWORK_CHECKS,
     GRADIENT_CHECKS,
     METRIC_CHECKS,
+    CLEAN_CHECKS,
     DATA_CHECKS,
     BUDGET_CHECKS,
     STRENGTH_CHECKS,
+    UNSEEN_CHECKS,
     CONTROL_CHECKS,
     FILE_CHECKS,
 )

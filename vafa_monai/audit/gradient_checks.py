@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from typing import cast
 
@@ -19,8 +20,8 @@ from vafa_monai.losses.voxel_loss import class_logits
 
 __all__ = ["GRADIENT_CHECKS", "check_gradient", "check_sliding_window"]
 
-STEP = 1e-5  # of the width: small against the kinks of a network, large against float64
-DIFFERENCE = 1e-2  # kinks of rectifiers lie within the step
+STEPS = (1e-5, 1e-6, 1e-7, 1e-8)  # of the width: one of them is free of kinks of rectifiers, and large for float64
+DIFFERENCE = 1e-2
 ZERO_SHARE = 0.5
 MARGIN = 40.0  # between the two highest logits: exp(-40) is nothing beside 1 in float32
 EXACT = 1e-6
@@ -89,17 +90,22 @@ def _gradient_facts(subject: AuditSubject, whole: nn.Module, case: AuditCase) ->
         direction = torch.randn(volume.shape, generator=generator, dtype=torch.float64).to(volume.device)
         direction += gradient * (direction.norm() / gradient.norm().clamp_min(torch.finfo(torch.float64).tiny))
         direction /= direction.abs().max()
-        step = STEP * subject.width
-        measured = (loss_at(step, direction) - loss_at(-step, direction)) / (2 * step)
+        steps = [share * subject.width for share in STEPS]
+        slopes = [(loss_at(step, direction) - loss_at(-step, direction)) / (2 * step) for step in steps]
         expected = (gradient * direction).sum().item()
-    scale = max(abs(measured), abs(expected), torch.finfo(torch.float64).tiny)
     highest = class_logits(logits.detach(), case.label)[0].topk(2, dim=1).values
     return {
         "infinite": float((~gradient.isfinite()).sum()),
         "zero": (gradient == 0).double().mean().item(),
-        "difference": abs(measured - expected) / scale,
+        "difference": min(_relative(slope, expected) for slope in slopes),
         "margin": (highest[:, 0] - highest[:, 1]).median().item(),
     }
+
+
+def _relative(one: float, other: float) -> float:
+    """Return how far two numbers are apart, relative to the larger; infinite if one is no number."""
+    gap = abs(one - other) / max(abs(one), abs(other), torch.finfo(torch.float64).tiny)
+    return gap if math.isfinite(gap) else math.inf
 
 
 def _small_volume(image: Tensor, inferer: SlidingWindowInferer) -> Tensor:

@@ -24,6 +24,7 @@ class AuditSettings:
         eps_curve: radii of the curve over the budget, rising, as fractions; the last must be 1, no budget at all.
         steps_curve: numbers of steps of the curve over steps, rising.
         seed: seed of all that is by chance.
+        stated_dice: mean foreground DSC without attack that is stated of the model, in [0, 1]; ``None`` if none is.
 
     Raises:
         ValueError: if a setting is impossible.
@@ -42,6 +43,7 @@ class AuditSettings:
     eps_curve: Sequence[float] = (0, 1 / 255, 2 / 255, 4 / 255, 8 / 255, 16 / 255, 64 / 255, 1)
     steps_curve: Sequence[int] = (1, 5, 10, 20, 40)
     seed: int = 0
+    stated_dice: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
@@ -51,6 +53,10 @@ class AuditSettings:
         for name, lowest in (("steps", 1), ("queries", 1), ("restarts", 2), ("seed", 0)):
             require_count(name, getattr(self, name))
             require_at_least(name, getattr(self, name), lowest)
+        if self.stated_dice is not None:
+            require_at_least("stated_dice", self.stated_dice, 0)
+            if self.stated_dice > 1:
+                raise ValueError(f"stated_dice must be at most 1, got {self.stated_dice!r}.")
         for name in ("eps_curve", "steps_curve"):
             values = tuple(getattr(self, name))
             if len(values) < 2 or sorted(set(values)) != list(values) or values[0] < 0:

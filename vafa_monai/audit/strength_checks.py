@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from vafa_monai.attacks import APGD, VAFA, Attack, AttackEnsemble
-from vafa_monai.audit.arsenal import box_attack, headline, unbounded, voxel_attack
+from vafa_monai.attacks import Attack, AttackEnsemble
+from vafa_monai.audit.arsenal import headline, longer_attack, unbounded, voxel_attack
 from vafa_monai.audit.check import Check, Finding, Status
 from vafa_monai.audit.subject import AuditSubject, Outcome, mean_dice
 
@@ -18,7 +17,6 @@ __all__ = [
     "check_single_step",
     "check_steps",
     "check_unbounded",
-    "check_unseen",
 ]
 
 GREY = 255
@@ -29,9 +27,7 @@ SPREAD = 0.01
 LARGE_SPREAD = 0.05
 LOSSES_APART = 0.05
 HALF = 0.5  # of what the best of the losses takes; at large budgets all lie further apart
-UNSEEN = 0.05
 GAIN = 1e-3  # of the loss; an attack that raises it by less does nothing
-SMALL_EDGES = (4, 8, 16)
 VOXEL_MEMBERS = ("apgd_masked_ce", "apgd_js", "apgd_dice_ce")
 
 
@@ -68,8 +64,8 @@ def check_unbounded(subject: AuditSubject, attack: Attack | None = None) -> Find
 
 
 def check_steps(subject: AuditSubject, build: Callable[[int], Attack] | None = None) -> Finding:
-    """S4: the loss rises with the steps, and twice as many find no more."""
-    build = build or (lambda steps: voxel_attack(subject, steps=steps))
+    """S4: the loss rises with the steps, and twice as many of the same length find no more."""
+    build = build or (lambda steps: longer_attack(subject, steps))
     numbers = subject.settings.steps_curve
     found = [subject.outcomes(build(steps)) for steps in numbers]
     losses = [_mean_loss(outcomes) for outcomes in (subject.clean, *found)]
@@ -141,36 +137,6 @@ def check_losses(subject: AuditSubject, attack: AttackEnsemble | None = None) ->
     )
 
 
-def check_unseen(subject: AuditSubject, attacks: dict[str, Attack] | None = None) -> Finding:
-    """S15: attacks outside the ensemble, of a like budget, do not do far more harm."""
-    of_ensemble = mean_dice(headline(subject))
-    attacks = attacks or _unseen(subject)
-    left = {name: mean_dice(subject.outcomes(attack)) for name, attack in attacks.items()}
-    worst = min(left, key=lambda name: left[name])
-    gap = of_ensemble - left[worst]
-    return Finding(
-        status=Status.PASS if gap <= UNSEEN else Status.WARN,
-        sentence=f"The ensemble leaves {of_ensemble:.4f}, the worst outside it, {worst!r}, {left[worst]:.4f}.",
-        value=gap,
-        limit=UNSEEN,
-        unit="DSC",
-        details={"ensemble": of_ensemble, **left},
-    )
-
-
-def _unseen(subject: AuditSubject) -> dict[str, Attack]:
-    """Return attacks that no member of the ensemble is: the other norm, smaller blocks, the published VAFA."""
-    settings, smallest = subject.settings, min(subject.settings.block_size)
-    common: dict[str, Any] = {"steps": settings.steps, "value_range": subject.value_range}
-    edges = [edge for edge in SMALL_EDGES if edge < smallest][-1:]
-    vafa = VAFA.preset("paper", q_max=settings.q_max, block_size=settings.block_size, **common)
-    return {
-        "voxels, l2": APGD(eps=settings.eps / 2, norm="l2", **common),  # the cube reaches rms eps, most voxels do not
-        **{f"coefficients, blocks of {edge}": box_attack(subject, edge=edge) for edge in edges},
-        "VAFA (paper)": vafa,
-    }
-
-
 def _grade(value: float, limit: float, bad: float) -> Status:
     """Return PASS up to the limit, FAIL beyond what is bad, WARN between."""
     return Status.PASS if value <= limit else Status.WARN if value <= bad else Status.FAIL
@@ -237,12 +203,5 @@ STRENGTH_CHECKS = (
         title="Losses agree",
         meaning="One loss is flat for this model, so a number from that loss alone would be too high.",
         run=check_losses,
-    ),
-    Check(
-        id="S15",
-        name="unseen",
-        title="Unseen attacks are not much worse",
-        meaning="The model is robust against the attacks it knows; the worst column is its number.",
-        run=check_unseen,
     ),
 )

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from vafa_monai.attacks import Attack, Identity, describe
 from vafa_monai.attacks.ensemble import class_dice
 from vafa_monai.attacks.setting import require_at_least, require_count, require_range
+from vafa_monai.attacks.threat import Threat
 from vafa_monai.audit.setting import AuditSettings
 from vafa_monai.inferers import PassCounter, evaluating, whole_network
 from vafa_monai.losses import dice_ce
 from vafa_monai.losses.voxel_loss import class_indices, require_channels
 
-__all__ = ["SLACK", "AuditCase", "AuditSubject", "Outcome", "mean_dice"]
+__all__ = ["SLACK", "AuditCase", "AuditSubject", "Measured", "Outcome", "mean_dice"]
 
 SLACK = 1e-5  # of the width: float32
 
@@ -73,6 +74,21 @@ class Outcome:
         return self.dice[1:].nanmean().item()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A result of the same weights that was measured elsewhere.
+
+    Args:
+        name: name of the attack; ``"identity"`` is the clean run.
+        threat: which changes the attack may make.
+        dice: foreground DSC by case, NaN where it is undefined.
+    """
+
+    name: str
+    threat: Threat
+    dice: Mapping[str, float]
+
+
 class AuditSubject:
     """A network with its inferer and cases; it runs an attack once, however many checks ask for it.
 
@@ -88,6 +104,7 @@ class AuditSubject:
         value_range: lowest and highest intensity that the network's input can have.
         surrogate: another network of the same task, for transfer attacks; without it that check is skipped.
         splits: content hashes of the images of each part of the data, by name, such as ``"training"`` and ``"test"``.
+        measured: results of the same weights that lie beside the audit.
         batch_size: number of cases that are attacked together, if they have one shape. A small network is far faster
             on the CPU with two than with one.
         progress: told, as one line, what is run.
@@ -108,6 +125,7 @@ class AuditSubject:
         value_range: Sequence[float] = (0.0, 1.0),
         surrogate: nn.Module | None = None,
         splits: Mapping[str, Sequence[str]] | None = None,
+        measured: Sequence[Measured] = (),
         batch_size: int = 1,
         progress: Callable[[str], None] | None = None,
     ) -> None:
@@ -121,7 +139,7 @@ class AuditSubject:
         self.network, self.cases, self.classes, self.inferer = network, tuple(cases), tuple(classes), inferer
         self.settings = AuditSettings() if settings is None else settings
         self.value_range = require_range("value_range", value_range)
-        self.surrogate, self.splits = surrogate, splits
+        self.surrogate, self.splits, self.measured = surrogate, splits, tuple(measured)
         self.batch_size, self.progress = batch_size, progress
         self.cost = {"forward": 0, "backward": 0}
         self._outcomes: dict[str, tuple[Outcome, ...]] = {}

@@ -7,10 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vafa_monai.cli.command import parsed
-from vafa_monai.cli.run_command import checkpoint_files, names
-from vafa_monai.cli.say import log, say
-from vafa_monai.workflows import Benchmark, BundleRun
+from vafa_monai.cli.say import say
+from vafa_monai.workflows import Benchmark
 
 __all__ = ["benchmark"]
 
@@ -21,7 +19,7 @@ def benchmark(
     bundle: str,
     dataset_dir: str,
     attacks: str = "identity,pgd",
-    checkpoint: str = "models/model.pt",
+    checkpoints: str = "models/model.pt",
     output: str | None = None,
     title: str = "Adversarial robustness",
     **overrides: Any,
@@ -32,21 +30,19 @@ def benchmark(
         bundle: folder of the bundle.
         dataset_dir: folder of the data.
         attacks: names of the attacks with commas between, of ``configs/attacks``.
-        checkpoint: weights to evaluate, a path from here or from the bundle, several with commas between.
+        checkpoints: weights with commas between, relative to the bundle.
         output: folder of the report; by default ``eval/benchmark`` of the bundle.
         title: title of the report.
         **overrides: config ids and values, for every run, such as ``--attack_steps 100``.
     """
-    log(logging.WARNING)
-    asked = names("attacks", attacks)
-    config = BundleRun(bundle=Path(bundle), overlays=["evaluate", f"attacks/{asked[0]}"]).config
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     run = Benchmark(
         bundle=Path(bundle),
         dataset_dir=Path(dataset_dir),
-        attacks=asked,
-        checkpoints=[str(file) for file in checkpoint_files(bundle, checkpoint)],
+        attacks=names(attacks),
+        checkpoints=names(checkpoints),
         output=None if output is None else Path(output),
-        overrides=parsed(config, overrides),
+        overrides=overrides,
         title=title,
         say=say,
     )
@@ -57,3 +53,14 @@ def benchmark(
         say(f"failed: {failure['model']}, {failure['attack']}, {failure['case']}: {failure['error']}")
     if outcome.failures:
         sys.exit(FAILED)
+
+
+def names(values: Any) -> list[str]:
+    """Return names that were given with commas between, as one text or as a list.
+
+    Example:
+        >>> names("identity, pgd"), names(("identity", "pgd"))
+        (['identity', 'pgd'], ['identity', 'pgd'])
+    """
+    several = values if isinstance(values, (list, tuple)) else str(values).split(",")
+    return [str(value).strip() for value in several]

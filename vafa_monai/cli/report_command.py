@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vafa_monai.cli.run_command import beside, overrides_of
 from vafa_monai.cli.say import say
 from vafa_monai.reports import build_report
-from vafa_monai.workflows import BundleRun, Demo, DemoSettings, Reproduction, ReproductionSettings
+from vafa_monai.workflows import Demo, DemoSettings, Reproduction, ReproductionSettings
 
 __all__ = ["demo", "report", "reproduce"]
 
@@ -47,7 +46,7 @@ def report(
         say(f"{name}: {path}")
 
 
-def reproduce(  # noqa: PLR0913 - the arguments of the reproduction
+def reproduce(
     table: str,
     bundle: str,
     dataset_dir: str,
@@ -56,7 +55,6 @@ def reproduce(  # noqa: PLR0913 - the arguments of the reproduction
     seed: int = 0,
     whole_volume: bool = False,
     bundle_name: str | None = None,
-    checkpoint: str | None = None,
     **overrides: Any,
 ) -> None:
     """Measure a table or the figure of the paper again, with the paper's values beside; a second call continues.
@@ -70,11 +68,8 @@ def reproduce(  # noqa: PLR0913 - the arguments of the reproduction
         seed: seed of trainings and attacks.
         whole_volume: attack the whole volume instead of tile by tile, as published.
         bundle_name: dataset and network, such as ``synapse_unetr``; by default the name of the folder tells.
-        checkpoint: weights of the standard model, a path from here or from the bundle; by default ``models/model.pt``.
-        **overrides: config ids and values, for every run that has them.
+        **overrides: config ids and values, for every run.
     """
-    run = BundleRun(bundle=Path(bundle), overlays=["vaft", "evaluate"])
-    words = beside(overrides, ckpt_path=checkpoint)
     settings = ReproductionSettings(
         table=table,
         bundle=bundle,
@@ -84,6 +79,6 @@ def reproduce(  # noqa: PLR0913 - the arguments of the reproduction
         seed=seed,
         whole_volume=whole_volume,
         bundle_name=bundle_name,
-        overrides=overrides_of(run, words),
+        overrides=overrides,
     )
     Reproduction(settings, say=say).run()

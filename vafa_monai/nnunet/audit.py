@@ -78,7 +78,7 @@ class NNUNetAudit:
             value_range=intensity_range(cases),
             surrogate=None if surrogate is None else surrogate.network,
         )
-        run = run_audit(subject, told=AuditTeller(settings, self.say))
+        run = run_audit(subject, told=AuditTeller(subject, self.say))
         document = audit_document(
             subject,
             run,

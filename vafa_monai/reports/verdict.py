@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vafa_monai.attacks.threat import threat_of
-from vafa_monai.audit import CHECKS
-from vafa_monai.reports.attack_name import attack_order
+from vafa_monai.attacks.threat import Threat, threat_of
+from vafa_monai.audit import CHECKS, Measured
+from vafa_monai.audit.unseen_checks import UNSEEN, unseen
+from vafa_monai.reports.attack_name import attack_order, attack_title
 from vafa_monai.reports.audit_document import Audit, Check
 from vafa_monai.reports.number import interval
 from vafa_monai.reports.result import Result
 from vafa_monai.reports.statistics import Interval, mean_interval
 
-__all__ = ["NOT_AUDITED", "Headline", "Verdict", "is_headline", "judge"]
+__all__ = ["NOT_AUDITED", "Headline", "Verdict", "is_headline", "judge", "measured_of"]
 
 NOT_AUDITED = "NOT AUDITED"
 SHOWN = 12  # digits of a hash
 ENSEMBLE = "AttackEnsemble"
 BUDGETS = ("eps", "q_max", "block_size")
 SAME = 1e-5  # a document holds six digits of a budget
+NEAR = 1e-3  # of the deviation: what devices differ by
 NOTHING = Interval(n=0, mean=None, low=None, high=None)
 
 
@@ -78,15 +81,22 @@ def judge(model: str, results: Sequence[Result], audit: Audit | None) -> tuple[V
         text = f"The audit beside it is of other {other}, so it says nothing about the numbers."
         return Verdict(model=model, status=NOT_AUDITED, text=f"{text} {measured}"), measured
     headline = _audited(audit) if measured.attack is None else measured
-    return Verdict(model=model, status=audit.verdict, text=_words(audit, headline) + _part(results, audit)), headline
+    text, worse = _words(audit, headline) + _part(results, audit), _worse(results, headline, audit)
+    status = "WARN" if worse and audit.verdict == "PASS" else audit.verdict
+    return Verdict(model=model, status=status, text=text + worse), headline
+
+
+def _ensemble(results: Sequence[Result]) -> Result | None:
+    """Return the result of the ensemble, and of several the first in the order of the report."""
+    found = {result.attack: result for result in results if is_headline(result)}
+    return found[attack_order(found)[0]] if found else None
 
 
 def _measured(results: Sequence[Result]) -> Headline:
-    """Return the headline among results: the ensemble, and of several the first in the order of the report."""
-    found = {result.attack: result for result in results if is_headline(result)}
-    if not found:
+    """Return the headline among results."""
+    result = _ensemble(results)
+    if result is None:
         return Headline(attack=None, threat=None, dice=NOTHING)
-    result = found[attack_order(found)[0]]
     return Headline(
         attack=str(result.settings.get("name", result.attack)),
         threat=str(threat_of(result.settings)),
@@ -103,9 +113,14 @@ def _audited(audit: Audit) -> Headline:
         return Headline(attack=None, threat=None, dice=NOTHING)
     return Headline(
         attack=str(settings.get("attack", "VolAA")),
-        threat=str(threat_of({**settings, "_target_": f"vafa_monai.attacks.{ENSEMBLE}", "attack": None})),
+        threat=str(_audited_threat(audit)),
         dice=Interval(n=int(found["value"]), **{name: details[name] for name in ("mean", "low", "high")}),
     )
+
+
+def _audited_threat(audit: Audit) -> Threat:
+    """Return which changes the ensemble of an audit may make."""
+    return threat_of({**audit.document["settings"], "_target_": f"vafa_monai.attacks.{ENSEMBLE}", "attack": None})
 
 
 def _difference(results: Sequence[Result], audit: Audit) -> str | None:
@@ -123,16 +138,56 @@ def _difference(results: Sequence[Result], audit: Audit) -> str | None:
         audited, measured = set(document["cases"]), {case.case for case in result.cases}
         if not audited or not (audited <= measured or measured <= audited):
             return f"cases ({len(audited - measured)} of {len(audited)} are not those of {result.attack})"
+        images = _other_images(result, document.get("inputs") or {})
+        if images:
+            return f"images ({', '.join(images)} of {result.attack})"
         changed = _other_settings(result, document["settings"])
         if changed:
             return f"settings ({changed} of {result.attack})"
     return None
 
 
+def _other_images(result: Result, audited: Mapping[str, Any]) -> list[str]:
+    """Name the cases whose image the network got otherwise in the audit: another volume, or prepared in another way."""
+    names = []
+    for case in result.document["cases"]:
+        measured, known = case.get("input"), audited.get(case["case"])
+        if not measured or not known:
+            continue
+        near = all(abs(measured[name] - known[name]) <= NEAR * (known["std"] or 1) for name in ("mean", "std"))
+        names += [] if near and measured["shape"] == known["shape"] else [case["case"]]
+    return names
+
+
 def _part(results: Sequence[Result], audit: Audit) -> str:
     """Say of how many cases an audit is, where these are not those of the numbers."""
     audited, measured = len(audit.document["cases"]), max(len(result.cases) for result in results)
     return "" if audited == measured else f" The audit is of {audited} cases, the numbers are of {measured}."
+
+
+def _worse(results: Sequence[Result], headline: Headline, audit: Audit) -> str:
+    """Name the attacks that leave far less than the headline, by changes that it does not speak of or did not find."""
+    if headline.dice.mean is None:
+        return ""
+    found = _ensemble(results)
+    threat = _audited_threat(audit) if found is None else threat_of(found.settings)
+    dice = dict.fromkeys(audit.document["cases"], headline.dice.mean)  # by case the audit does not say
+    dice = dice if found is None else dict(measured_of(found).dice)
+    others = [measured_of(one) for one in results if one.role == "attack" and not is_headline(one)]
+    worse = [one for one in unseen(dice, threat, others) if one.gap > UNSEEN and not one.larger]
+    named = "; ".join(f"{attack_title(one.name)} leaves {one.dice:.3f} ({one.threat})" for one in worse)
+    return f" That number does not speak of other attacks that do more harm: {named}." if worse else ""
+
+
+def measured_of(result: Result) -> Measured:
+    """Return a result as an audit takes it in."""
+    dice = {case.case: _number(case.foreground_dice) for case in result.cases}
+    return Measured(name=result.attack, threat=threat_of(result.settings), dice=dice)
+
+
+def _number(dice: float | None) -> float:
+    """Return a DSC, NaN where it is undefined."""
+    return math.nan if dice is None else dice
 
 
 def _other_settings(result: Result, audited: Mapping[str, Any]) -> str:

@@ -10,20 +10,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vafa_monai.audit import AuditSettings, Status, run_audit
+from vafa_monai.audit import AuditSettings, Measured, Status, run_audit
 from vafa_monai.audit.document import AUDIT_SCHEMA, as_json, audit_document
 from vafa_monai.data import sha256, write_json
 from vafa_monai.handlers.provenance import versions
+from vafa_monai.reports.attack_name import CLEAN
+from vafa_monai.reports.document_file import read_document
+from vafa_monai.reports.result import RESULT_SCHEMA, parse_result
+from vafa_monai.reports.verdict import measured_of
 from vafa_monai.workflows.audit_subject import BundleModel, load_subject
 from vafa_monai.workflows.audit_teller import AuditTeller
 from vafa_monai.workflows.fingerprint import digest, run_facts
-from vafa_monai.workflows.override import refuse_taken
 
 __all__ = ["BundleAudit"]
 
 FILE = "audit.json"
-OWN: tuple[str, ...] = ("applied_attack", "attack", "attack_name", "attack_role", "attack_steps", "compile_attack")
-OWN += ("ckpt_dir", "ckpt_path", "model_file", "model_name", "results_dir", "save_predictions")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,6 @@ class BundleAudit:
 
     def __post_init__(self) -> None:
         """Refuse what is not there."""
-        refuse_taken(self.overrides, OWN)
         if not self.checkpoints:
             raise ValueError(f"checkpoint must be at least one file, got {self.checkpoints!r}.")
         for name in (*self.checkpoints, *([self.surrogate] if self.surrogate else [])):
@@ -83,13 +83,14 @@ class BundleAudit:
         """Audit one checkpoint, unless that was done."""
         path, other = self._path(name), self._other(name)
         model = self._model(name)
-        settings, made_of = model.settings(**self.settings), self._made_of(model, other)
+        measured = self._measured(path, self._file(name))
+        settings, made_of = model.settings(**self.settings), self._made_of(model, other, measured)
         if self._is_done(path, settings, made_of):
             self.say(f"{path.parent.name}: audited already, {path}")
             return path
         self.say(f"{path.parent.name}: {self._file(name)}" + (f", transfer from {other}" if other else ""))
-        subject = load_subject(model, settings, None if other is None else self._model(other), self._splits)
-        run = run_audit(subject, told=AuditTeller(settings, self.say))
+        subject = load_subject(model, settings, None if other is None else self._model(other), self._splits, measured)
+        run = run_audit(subject, told=AuditTeller(subject, self.say))
         about = {"path": str(self._file(name)), "sha256": sha256(self._file(name))}
         document = audit_document(
             subject, run, model=path.parent.name, versions=versions(), checkpoint=about, command=self.command
@@ -103,13 +104,26 @@ class BundleAudit:
         """The hashes of all images, which are the same for every checkpoint."""
         return self._model(self.checkpoints[0]).splits()
 
-    def _made_of(self, model: BundleModel, other: str | None) -> str:
-        """Return a hash of all that decides an audit beside its settings: weights, images, configs, versions."""
+    def _measured(self, path: Path, weights: Path) -> list[Measured]:
+        """Return the results of the same weights that lie beside the document."""
+        results, hashed = [], sha256(weights)
+        for file in sorted(path.parent.glob("*.json")):
+            try:
+                document = read_document(file, path.parent)
+                results += [parse_result(document, file.name)] if document.get("schema") == RESULT_SCHEMA else []
+            except ValueError as error:
+                self.say(f"{path.parent.name}: {file.name} is left out: {error}")
+        same = [one for one in results if one.checkpoint.get("sha256") == hashed]
+        return [measured_of(one) for one in same if one.role == "attack" or one.attack == CLEAN]
+
+    def _made_of(self, model: BundleModel, other: str | None, measured: Sequence[Measured]) -> str:
+        """Return a hash of what decides an audit beside its settings: weights, images, configs, results beside it."""
         content = {
             "checkpoint": sha256(model.checkpoint),
             "surrogate": None if other is None else sha256(self._file(other)),
             "images": self._splits,
             "run": run_facts(model.run, Path(model.get("datalist"))),
+            "results": [[one.name, str(one.threat), one.dice] for one in measured],
             "versions": versions(),
         }
         return digest(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -14,7 +15,7 @@ from monai.data import MetaTensor, list_data_collate, load_decathlon_datalist
 from monai.data.utils import affine_to_spacing
 from torch import nn
 
-from vafa_monai.audit import AuditCase, AuditSettings, AuditSubject
+from vafa_monai.audit import AuditCase, AuditSettings, AuditSubject, Measured
 from vafa_monai.data import check_cases, read_weights, sha256
 from vafa_monai.handlers.provenance import case_name
 from vafa_monai.workflows.bundle_run import BundleRun
@@ -23,6 +24,8 @@ __all__ = ["BundleModel", "load_subject"]
 
 PARTS = ("training", "validation", "test")
 FROM_BUNDLE = ("eps", "q_max", "block_size", "seed")
+MODEL = "model.pt"  # whose metrics the metadata of a bundle state
+STATED = ("mean_dice", "val_mean_dice", "dice", "val_dice")
 
 
 class BundleModel:
@@ -75,7 +78,19 @@ class BundleModel:
         unknown = asked.keys() - {one.name for one in fields(AuditSettings)}
         if unknown:
             raise ValueError(f"settings must be those of an audit, got {sorted(unknown)}.")
-        return AuditSettings(**{name: self.get(name) for name in FROM_BUNDLE} | asked)
+        found = {name: self.get(name) for name in FROM_BUNDLE} | {"stated_dice": self.stated_dice()}
+        return AuditSettings(**found | asked)
+
+    def stated_dice(self) -> float | None:
+        """Return the DSC without attack that the metadata state of these weights, or of the model of the bundle."""
+        path = Path(self.run.bundle) / "configs" / "metadata.json"
+        metadata = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        packaged = [one for one in metadata.get("robustness", {}).values() if one["sha256"] == sha256(self.checkpoint)]
+        if packaged:
+            return packaged[0]["dice_clean"]
+        metrics = metadata.get("eval_metrics") or {} if self.checkpoint.name == MODEL else {}
+        stated = [metrics[name] for name in STATED if isinstance(metrics.get(name), float) and 0 <= metrics[name] <= 1]
+        return stated[0] if stated else None
 
     def splits(self) -> dict[str, list[str]]:
         """Return the hashes of the images of every part of the data."""
@@ -103,6 +118,7 @@ def load_subject(
     settings: AuditSettings,
     surrogate: BundleModel | None = None,
     splits: Mapping[str, Sequence[str]] | None = None,
+    measured: Sequence[Measured] = (),
 ) -> AuditSubject:
     """Return the subject of an audit.
 
@@ -111,6 +127,7 @@ def load_subject(
         settings: how hard the audit tries.
         surrogate: another model of the same bundle, for transfer.
         splits: hashes of the images of each part of the data, as :meth:`BundleModel.splits` has them.
+        measured: results of the same weights.
     """
     return AuditSubject(
         model.network(),
@@ -121,5 +138,6 @@ def load_subject(
         value_range=model.get("value_range"),
         surrogate=None if surrogate is None else surrogate.network(),
         splits=splits,
+        measured=measured,
         batch_size=model.get("val_batch_size"),
     )
