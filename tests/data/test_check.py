@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from monai.bundle import ConfigParser
-from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, ScaleIntensityRanged
+from monai.transforms import Compose, EnsureChannelFirstd, Lambdad, LoadImaged, ScaleIntensityRanged
 
 from vafa_monai.data import check_cases
 
@@ -77,7 +79,10 @@ def test_whole_class_indices_of_any_number_format_pass(case, kind):
             {"label": np.full(SHAPE, -1, np.int16)},
             "label must hold whole class indices from 0 to 2, got values from -1 to -1 for",
         ),
-        ({"label": ramp_with(1)}, "label must hold whole class indices from 0 to 2, got values from 0 to 1 for"),
+        (
+            {"label": ramp_with(1)},
+            "label must hold whole class indices from 0 to 2, got values from 0 to 1, 207 of them not whole for",
+        ),
         ({"label": ramp_with(np.nan)}, "label must hold whole class indices from 0 to 2, got values from nan to nan"),
         (
             {"label": np.zeros((5, 6, 8), np.uint8)},
@@ -85,11 +90,11 @@ def test_whole_class_indices_of_any_number_format_pass(case, kind):
         ),
         (
             {"label_affine": shifted(0.5)},
-            r"label must have the affine of its image, got one that differs by 0\.5 mm for",
+            r"label must lie on its image to within 0\.1 voxels, got a corner 0\.25 voxels away by its affine for",
         ),
         (
             {"image_affine": np.diag([-1.0, 2.0, 3.0, 1.0])},
-            "label must have the affine of its image, got one that differs by 2 mm for",
+            r"label must lie on its image to within 0\.1 voxels, got a corner 8 voxels away by its affine for",
         ),
         (
             {"image": ramp_with(1.5)},
@@ -209,8 +214,257 @@ def test_two_images_of_one_name_are_refused_where_results_would_collide(tmp_path
 
 
 @pytest.mark.parametrize(
-    "case", [{"image": "a.nii.gz"}, {"image": ["a.nii.gz"], "label": "b.nii.gz"}], ids=["none", "list"]
+    "case",
+    [{"image": "a.nii.gz"}, {"image": [], "label": "b.nii.gz"}, {"image": [1], "label": "b.nii.gz"}, "a.nii.gz"],
+    ids=["none", "empty list", "number", "no dictionary"],
 )
-def test_a_case_without_one_path_each_is_refused(case):
-    with pytest.raises(ValueError, match=r"case must have one path as '(image|label)', got"):
+def test_a_case_without_paths_is_refused(case):
+    with pytest.raises(ValueError, match=r"case must have a path, or a list of them, as '(image|label)', got"):
         check_cases([case], num_classes=2)
+
+
+# Whatever the transforms load
+
+
+AFFINE = np.eye(4)
+
+
+def write(path: Path, volume: np.ndarray, affine: np.ndarray = AFFINE, kind: type = nib.Nifti1Image) -> str:
+    nib.save(kind(volume, affine), path)
+    return str(path)
+
+
+RAMP = np.arange(np.prod(SHAPE)).reshape(SHAPE).astype(np.int16)
+CLASSES = (RAMP % 3).astype(np.uint8)
+
+
+@pytest.fixture
+def label(tmp_path: Path) -> str:
+    return write(tmp_path / "label.nii.gz", CLASSES)
+
+
+@pytest.mark.parametrize("preprocessing", [PREPROCESSING, None], ids=["loaded by the transforms", "no transforms"])
+@pytest.mark.parametrize(
+    "save",
+    [
+        lambda path: write(path / "a.nii.gz", np.stack([RAMP] * 4, axis=-1)),
+        lambda path: write(path / "a.nii.gz", RAMP[..., None]),
+        lambda path: [write(path / f"{name}.nii.gz", RAMP) for name in "ab"],
+        lambda path: write(path / "a.nii", RAMP),
+        lambda path: write(path / "a.nii", RAMP, kind=nib.Nifti2Image),
+        lambda path: write(path / "a.nii.bz2", RAMP),
+        lambda path: write(path / "a.nii.gz", RAMP, np.diag([1, 1, 1, 1.0]) + np.eye(4, k=3) * 0.05),
+        lambda path: [np.save(path / "a.npy", RAMP), str(path / "a.npy")][1],
+        lambda path: [np.savez(path / "a.npz", RAMP), str(path / "a.npz")][1],
+        lambda path: write(path / "a.nii.gz", np.stack([RAMP, np.zeros_like(RAMP)], axis=-1)),
+    ],
+    ids=[
+        "channels",
+        "one channel",
+        "list",
+        "nii",
+        "NIfTI-2",
+        "bz2",
+        "0.05 voxels off",
+        "npy",
+        "npz",
+        "absent modality",
+    ],
+)
+def test_what_monai_loads_passes(tmp_path, label, save, preprocessing):
+    image = save(tmp_path)
+    check_cases([{"image": image, "label": label}], num_classes=3, value_range=None, preprocessing=preprocessing)
+
+
+def test_nrrd_passes_where_its_reader_is_installed(tmp_path, label):
+    nrrd = pytest.importorskip("nrrd")
+    header = {"space": "right-anterior-superior", "space directions": np.eye(3), "space origin": np.zeros(3)}
+    nrrd.write(str(tmp_path / "a.nrrd"), RAMP, header)
+    check_cases([{"image": str(tmp_path / "a.nrrd"), "label": label}], num_classes=3, value_range=None)
+
+
+RGB = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+
+
+@pytest.mark.parametrize("kind", ["image", "label"])
+@pytest.mark.parametrize(
+    ("volume", "dtype"),
+    [
+        (np.zeros(SHAPE, RGB), r"\[\('R', 'u1'\)"),
+        (RAMP.astype(np.complex64), "complex64"),
+    ],
+    ids=["RGB", "complex"],
+)
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "a.npy"])
+def test_colors_and_complex_numbers_are_refused(tmp_path, label, kind, volume, dtype, name):
+    np.save(tmp_path / name, volume) if name == "a.npy" else write(tmp_path / name, volume)
+    case = {"image": write(tmp_path / "b.nii.gz", RAMP), "label": label, kind: str(tmp_path / name)}
+    with pytest.raises(ValueError, match=rf"^{kind} must be a readable volume, .*one real number per voxel.*{dtype}"):
+        check_cases([case], num_classes=3)
+
+
+def test_arrays_of_objects_are_refused_before_a_reader_sees_them(tmp_path, label):
+    for name, save in (("a.npy", np.save), ("a.npz", np.savez)):
+        save(tmp_path / name, np.array([print], dtype=object))
+        with pytest.raises(ValueError, match="one real number per voxel, and its voxels are of type object"):
+            check_cases([{"image": str(tmp_path / name), "label": label}], num_classes=3)
+    (tmp_path / "a.npy").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    with pytest.raises(ValueError, match="it is no npy file"):
+        check_cases([{"image": str(tmp_path / "a.npy"), "label": label}], num_classes=3)
+
+
+@pytest.mark.parametrize(
+    ("save", "sentence"),
+    [
+        (lambda path: write(path, RAMP[..., 0]), "image must be 3D, with channels or without, got"),
+        (lambda path: write(path, RAMP[..., None, None].repeat(3, -1)), "image must be 3D, with channels or without"),
+        (lambda path: [write(path, RAMP), write(path.with_name("b.nii.gz"), RAMP[:4])], "case must be readable by the"),
+    ],
+    ids=["2D", "vectors", "modalities of two sizes"],
+)
+def test_what_cannot_be_attacked_is_refused_in_one_sentence(tmp_path, label, save, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}"):
+        check_cases([{"image": save(tmp_path / "a.nii.gz"), "label": label}], num_classes=3, value_range=None)
+
+
+def test_label_of_several_channels_is_refused(tmp_path):
+    paths = {
+        "image": write(tmp_path / "a.nii.gz", RAMP),
+        "label": write(tmp_path / "b.nii.gz", np.stack([CLASSES] * 2, -1)),
+    }
+    with pytest.raises(ValueError, match=r"label must have one channel, got 2 for '.*a\.nii\.gz'\."):
+        check_cases([paths], num_classes=3)
+
+
+# What the transforms make
+
+
+def test_constant_after_clipping_is_refused(case):
+    clip = ScaleIntensityRanged("image", a_min=5, a_max=9, b_min=0, b_max=1, clip=True)
+    with pytest.raises(ValueError, match=r"image must not be constant after preprocessing, got 0 everywhere"):
+        check(case(), preprocessing=Compose([PREPROCESSING, clip]))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (
+            lambda volume: volume + 0.5,
+            "label must hold whole class indices from 0 to 2 after preprocessing, got .* not whole",
+        ),
+        (
+            lambda volume: volume + 1,
+            "label must hold whole class indices from 0 to 2 after preprocessing, got values from 1 to 3",
+        ),
+        (
+            lambda volume: volume[:, 1:],
+            r"label must have the shape of its image \(5, 6, 7\) after preprocessing, got \(4,",
+        ),
+    ],
+    ids=["interpolated", "numbered anew", "cropped alone"],
+)
+def test_transforms_that_spoil_the_label_are_refused(case, spoil, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        check(case(), preprocessing=Compose([PREPROCESSING, Lambdad("label", spoil)]))
+
+
+def test_loader_of_ones_own_is_used(tmp_path):
+    for name in ("image", "label"):
+        (tmp_path / f"{name}.raw").write_bytes(RAMP.tobytes())
+
+    def load(one):
+        return {kind: torch.frombuffer(bytearray(Path(one[kind]).read_bytes()), dtype=torch.int16) for kind in one}
+
+    shaped = Lambdad(["image", "label"], lambda volume: volume.reshape(1, *SHAPE))
+    paths = {name: str(tmp_path / f"{name}.raw") for name in ("image", "label")}
+    settings = {"num_classes": RAMP.size, "value_range": None}
+    check_cases([paths], preprocessing=Compose([load, shaped]), **settings)
+    with pytest.raises(ValueError, match="case must be readable by the transforms"):
+        check_cases([paths], **settings)
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["p1/ct.nii.gz", "p2/ct.nii"], r"'ct\.nii\.gz' and 'ct\.nii'"),
+        (["p1/CT.nii.gz", "p2/ct.nii.gz"], r"'CT\.nii\.gz' and 'ct\.nii\.gz'"),
+        (["ct.nii.gz", "ct.nii.gz"], r"'ct\.nii\.gz' twice"),
+    ],
+    ids=["another ending", "capitals", "the same file"],
+)
+def test_images_whose_results_would_have_one_name_are_refused(names, found):
+    data = [{"image": name, "label": "seg.nii.gz"} for name in names]
+    with pytest.raises(ValueError, match=f"images must have file names that differ, got {found}"):
+        check_cases(data, num_classes=2, unique_names=True)
+
+
+# Damage
+
+
+def flip(content: bytearray) -> bytearray:
+    content[len(content) // 2] ^= 1
+    return content
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        flip,
+        lambda content: content[:-4],
+        lambda content: content[:-8] + bytes(8),
+        lambda content: content + b"garbage",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[1:],
+    ],
+    ids=["one bit", "no length", "checksum of zero", "garbage behind", "half", "first byte lost"],
+)
+@pytest.mark.parametrize("kind", ["image", "label"])
+def test_damaged_gzip_is_refused(case, kind, spoil):
+    rng = np.random.default_rng(0)
+    paths = case(image=rng.random(SHAPE).astype(np.float32), label=rng.integers(0, 3, SHAPE).astype(np.uint8))
+    path = Path(paths[kind])
+    path.write_bytes(bytes(spoil(bytearray(path.read_bytes()))))
+    with pytest.raises(ValueError, match=rf"^{kind} must be a readable volume, got '.*{kind}\.nii\.gz' \("):
+        check(paths)
+
+
+def test_gzip_of_several_members_passes(case):
+    paths = case()
+    content = gzip.decompress(Path(paths["image"]).read_bytes())
+    Path(paths["image"]).write_bytes(gzip.compress(content[:300]) + gzip.compress(content[300:]) + bytes(8))
+    check(paths)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_file_that_is_shorter_than_its_header_says_is_refused(tmp_path, label, name):
+    write(tmp_path / "b.nii", RAMP)
+    content = (tmp_path / "b.nii").read_bytes()[:-2]
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    with pytest.raises(ValueError, match=r"image must be a readable volume, got .* \(it ends after 770 of 772 bytes\)"):
+        check_cases([{"image": str(tmp_path / name), "label": label}], num_classes=3)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.npy"])
+def test_header_that_claims_more_than_fits_into_memory_is_refused_unread(tmp_path, label, name):
+    if name == "a.npy":
+        np.lib.format.write_array_header_1_0(
+            (tmp_path / name).open("wb"), {"descr": "<f4", "fortran_order": False, "shape": (1000, 1000, 1000)}
+        )
+    else:
+        header = nib.Nifti1Header()
+        header.set_data_shape((1000, 1000, 1000))
+        header.set_data_dtype(np.float32)
+        content = header.binaryblock + bytes(4)
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    with pytest.raises(ValueError, match=r"\(needs 4 GB in memory, more than 2; set VAFA_MONAI_LARGEST_GB"):
+        check_cases([{"image": str(tmp_path / name), "label": label}], num_classes=3)
+
+
+def test_gzip_that_inflates_behind_its_voxels_is_refused(case, monkeypatch):
+    paths = case()
+    path = Path(paths["image"])
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(10**7)))
+    check(paths)
+    monkeypatch.setenv("VAFA_MONAI_LARGEST_GB", "0.005")
+    with pytest.raises(ValueError, match=r"in memory, more than 0\.005; set VAFA_MONAI_LARGEST_GB"):
+        check(paths)

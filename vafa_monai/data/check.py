@@ -5,16 +5,23 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
+from monai.utils import convert_to_tensor
+
+from vafa_monai.data.preparation import AFFINE_TOLERANCE
+from vafa_monai.data.volume import displacement, require_whole
 
 __all__ = ["check_cases"]
 
 logger = logging.getLogger(__name__)
-AFFINE_TOLERANCE = 1e-3  # mm
+KINDS = ("image", "label")
 RANGE_TOLERANCE = 1e-4  # of the width of value_range
 
 
@@ -31,43 +38,55 @@ def check_cases(
     """Refuse cases that cannot be trained on or attacked, each with one sentence.
 
     Args:
-        data: cases, dictionaries with the paths ``"image"`` and ``"label"``.
+        data: cases, dictionaries with the paths ``"image"`` and ``"label"``; a list of paths is stacked to channels.
         num_classes: number of classes with the background.
-        preprocessing: deterministic transforms of a case, after which the intensities and the size are checked.
+        preprocessing: deterministic transforms of a case. Files are loaded as its ``LoadImaged`` does, or by MONAI's
+            own without it; after it intensities, classes and sizes are checked once more.
         value_range: lowest and highest intensity after ``preprocessing``; ``None`` allows every finite one.
         roi_size: window of the network in voxels; a smaller volume is refused.
-        unique_names: refuse two images of one file name, whose results could not be told apart.
+        unique_names: refuse two images of one file name, but for its ending and case: results could not be told apart.
         exit_on_error: end the process with the sentence and exit code 1, as configs do, instead of raising.
 
     Raises:
-        ValueError: if there is no case, a file is missing or unreadable, an image has NaN or is constant, a label is
-            outside the classes, image and label differ in shape or affine, an intensity is outside ``value_range``, or
-            a volume is smaller than the window.
+        ValueError: if there is no case, a file is missing, damaged, of colors or complex numbers, or needs more memory
+            than itself and ``VAFA_MONAI_LARGEST_GB`` allow; an image has NaN or is constant, a label is outside the
+            classes, image and label differ in shape or by a tenth of a voxel in place, an intensity is outside
+            ``value_range``, or a volume is smaller than the window.
     """
     try:
         _check_list(data, unique_names)
+        loader = _loader(preprocessing)
         for case in data:
-            _check_files(case, num_classes)
+            _check_loaded(case, loader, num_classes)
             if preprocessing is not None:
-                _check_preprocessed(case, preprocessing, value_range, roi_size)
+                _check_preprocessed(case, preprocessing, num_classes, value_range, roi_size)
     except ValueError as error:
         _fail(error, exit_on_error)
     logger.info("checked %d cases", len(data))
 
 
 def _check_list(data: Sequence[Mapping[str, Any]], unique_names: bool) -> None:
-    """Check that there are cases, each with two paths."""
+    """Check that there are cases, each with files."""
     if not data:
         raise ValueError("data must hold at least one case, got an empty list.")
-    names = set()
+    names: dict[str, str] = {}
     for case in data:
-        for kind in ("image", "label"):
-            if not isinstance(case.get(kind), (str, Path)):
-                raise ValueError(f"case must have one path as {kind!r}, got {case.get(kind)!r}.")
-        name = Path(case["image"]).name
-        if unique_names and name in names:
-            raise ValueError(f"images must have file names that differ, got {name!r} twice.")
-        names.add(name)
+        for kind in KINDS:
+            files = _files(case.get(kind)) if isinstance(case, Mapping) else []
+            if not files or not all(isinstance(file, (str, Path)) for file in files):
+                value = case.get(kind) if isinstance(case, Mapping) else case
+                raise ValueError(f"case must have a path, or a list of them, as {kind!r}, got {value!r}.")
+        name = Path(_files(case["image"])[0]).name
+        stem = (name.removesuffix(".gz").rpartition(".")[0] or name).casefold()
+        if unique_names and stem in names:
+            both = f"{name!r} twice" if name == names[stem] else f"{names[stem]!r} and {name!r}"
+            raise ValueError(f"images must have file names that differ, got {both}.")
+        names[stem] = name
+
+
+def _files(value: Any) -> list[Any]:
+    """Return one file or several as a list."""
+    return list(value) if isinstance(value, (list, tuple)) else [] if value is None else [value]
 
 
 def _fail(error: ValueError, exit_on_error: bool) -> None:
@@ -77,45 +96,107 @@ def _fail(error: ValueError, exit_on_error: bool) -> None:
     raise error
 
 
-def _load(path: Any, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read a volume and its affine."""
-    if not Path(path).is_file():
-        raise ValueError(f"{kind} must be a file, got {str(path)!r}.")
+def _loader(preprocessing: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
+    """Return what loads a case as ``preprocessing`` does: its first transforms, or else what MONAI has for files."""
+    steps = list(preprocessing.flatten().transforms) if isinstance(preprocessing, Compose) else []
+    if steps and not any(isinstance(step, LoadImaged) for step in steps):
+        return Compose(steps)  # with a loader of its own
+    first = list(takewhile(lambda step: isinstance(step, (LoadImaged, EnsureChannelFirstd)), steps))
+    keys = {key for step in first if isinstance(step, LoadImaged) for key in step.keys}
+    placed = {key for step in first if isinstance(step, EnsureChannelFirstd) for key in step.keys}
+    more = [
+        make([key])
+        for make, done in ((LoadImaged, keys), (EnsureChannelFirstd, placed))
+        for key in KINDS
+        if key not in done
+    ]
+    return Compose([*first, *more])
+
+
+def _load(case: Mapping[str, Any], loader: Callable[[Any], Any]) -> tuple[MetaTensor, MetaTensor]:
+    """Load image and label, each of shape (C, H, W, D), from files that are whole."""
+    for kind in KINDS:
+        for path in map(Path, _files(case[kind])):
+            if not path.is_file():
+                raise ValueError(f"{kind} must be a file, got {str(path)!r}.")
+            try:
+                require_whole(path)
+            except ValueError as error:
+                raise ValueError(f"{kind} must be a readable volume, got {str(path)!r} ({error}).") from error
     try:
-        volume: Any = nib.load(path)
-        return np.asanyarray(volume.dataobj), volume.affine
-    except Exception as error:
-        raise ValueError(f"{kind} must be a readable volume, got {str(path)!r} ({error}).") from error
+        loaded = loader(dict(case))
+        image, label = (convert_to_tensor(loaded[kind], track_meta=True) for kind in KINDS)
+    except Exception as error:  # readers raise errors of many kinds; MONAI's name the transform, its cause the reason
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ValueError(f"case must be readable by the transforms, got {_where(case)} ({reason}).") from error
+    for kind, volume in zip(KINDS, (image, label), strict=True):
+        if volume.ndim != 4 or not volume.numel():
+            raise ValueError(
+                f"{kind} must be 3D, with channels or without, got {tuple(volume.shape)} for {_where(case)}."
+            )
+    return image, label
 
 
-def _check_files(case: Mapping[str, Any], num_classes: int) -> None:
-    """Check the two files of a case."""
-    (image, affine), (label, label_affine) = (_load(case[kind], kind) for kind in ("image", "label"))
-    where = f" for {str(case['image'])!r}"
-    if image.shape != label.shape:
-        raise ValueError(f"label must have the shape of its image {image.shape}, got {label.shape}{where}.")
-    if not np.allclose(affine, label_affine, atol=AFFINE_TOLERANCE):
-        distance = np.abs(affine - label_affine).max()
-        raise ValueError(f"label must have the affine of its image, got one that differs by {distance:.3g} mm{where}.")
-    if not np.isfinite(image).all():
-        raise ValueError(f"image must be finite, got {int((~np.isfinite(image)).sum())} NaN or infinite voxels{where}.")
-    if image.min() == image.max():
-        raise ValueError(f"image must not be constant, got {image.min():g} everywhere{where}.")
-    low, high = label.min(), label.max()
-    if not (low >= 0 and high < num_classes and np.array_equal(label, np.round(label))):
-        rule = f"hold whole class indices from 0 to {num_classes - 1}"
-        raise ValueError(f"label must {rule}, got values from {low:g} to {high:g}{where}.")
+def _where(case: Mapping[str, Any]) -> str:
+    files = [str(file) for file in _files(case["image"])]
+    return repr(files[0]) if len(files) == 1 else repr(files)
+
+
+def _check_loaded(case: Mapping[str, Any], loader: Callable[[Any], Any], num_classes: int) -> None:
+    """Check what is loaded of a case."""
+    image, label = _load(case, loader)
+    where = f" for {_where(case)}"
+    shape, found = tuple(image.shape[1:]), tuple(label.shape[1:])
+    if shape != found:
+        raise ValueError(f"label must have the shape of its image {shape}, got {found}{where}.")
+    _check_place(image, label, shape, where)
+    if not (finite := torch.isfinite(image)).all():
+        raise ValueError(f"image must be finite, got {int((~finite).sum())} NaN or infinite voxels{where}.")
+    _require_contrast(image, "", where)
+    if len(label) != 1:
+        raise ValueError(f"label must have one channel, got {len(label)}{where}.")
+    _check_classes(label, num_classes, "", where)
+
+
+def _check_place(image: MetaTensor, label: MetaTensor, shape: tuple[int, ...], where: str) -> None:
+    """Check that a label lies on its image, to the tolerance with which datasets are prepared."""
+    try:
+        first, second = (np.asarray(volume.affine, dtype=np.float64) for volume in (image, label))
+        voxels = displacement(first, second, shape)
+    except np.linalg.LinAlgError:
+        voxels = math.nan
+    if not voxels <= AFFINE_TOLERANCE:  # NaN fails
+        rule = f"lie on its image to within {AFFINE_TOLERANCE:g} voxels"
+        raise ValueError(f"label must {rule}, got a corner {voxels:.3g} voxels away by its affine{where}.")
+
+
+def _require_contrast(image: torch.Tensor, when: str, where: str) -> None:
+    """Refuse an image whose channels are all constant."""
+    lows, highs = image.flatten(1).amin(dim=1), image.flatten(1).amax(dim=1)
+    if torch.equal(lows, highs):
+        raise ValueError(f"image must not be constant{when}, got {lows[0]:g} everywhere{where}.")
+
+
+def _check_classes(label: torch.Tensor, num_classes: int, when: str, where: str) -> None:
+    """Check that a label holds classes."""
+    low, high, broken = float(label.min()), float(label.max()), int((label != label.round()).sum())
+    if not (low >= 0 and high < num_classes and not broken):
+        rule = f"hold whole class indices from 0 to {num_classes - 1}{when}"
+        more = f", {broken} of them not whole" if broken else ""
+        raise ValueError(f"label must {rule}, got values from {low:g} to {high:g}{more}{where}.")
 
 
 def _check_preprocessed(
     case: Mapping[str, Any],
     preprocessing: Callable[[Any], Any],
+    num_classes: int,
     value_range: Sequence[float] | None,
     roi_size: Sequence[int] | None,
 ) -> None:
     """Check what the network will see of a case."""
-    image = preprocessing(dict(case))["image"]
-    where = f" for {str(case['image'])!r}"
+    made = preprocessing(dict(case))
+    image, label = made["image"], made.get("label")
+    where, when = f" for {_where(case)}", " after preprocessing"
     shape = tuple(image.shape[1:])
     if roi_size is not None and any(size < edge for size, edge in zip(shape, roi_size, strict=True)):
         raise ValueError(f"image must be at least as large as the window {tuple(roi_size)}, got {shape}{where}.")
@@ -123,5 +204,11 @@ def _check_preprocessed(
     least, most = (-math.inf, math.inf) if value_range is None else value_range
     slack = 0.0 if value_range is None else RANGE_TOLERANCE * (most - least)
     if not (-math.inf < low and least - slack <= low and high <= most + slack and high < math.inf):  # NaN fails
-        rule = f"lie in value_range {(least, most)} after preprocessing"
+        rule = f"lie in value_range {(least, most)}{when}"
         raise ValueError(f"image must {rule}, got {low:.4g} to {high:.4g}{where}.")
+    _require_contrast(torch.as_tensor(image), when, where)
+    if isinstance(label, torch.Tensor):
+        if tuple(label.shape[1:]) != shape:
+            found = tuple(label.shape[1:])
+            raise ValueError(f"label must have the shape of its image {shape}{when}, got {found}{where}.")
+        _check_classes(label, num_classes, when, where)
