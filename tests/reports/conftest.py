@@ -31,6 +31,8 @@ def result_writer(results_dir):
                 "dice": [0.99, dice + more, dice + more],
                 "hd95_mm": [1.0, 2.0, None],
                 "nsd": [1.0, 0.9, None],
+                "files": {name: f"{name} of {case}" for name in ("image", "label")},
+                "input": {"shape": [1, 12, 10, 5], "mean": 0.5, "std": 0.25},
             }
             for case, more in zip(cases, spread, strict=True)
         ]
@@ -40,6 +42,8 @@ def result_writer(results_dir):
             "checkpoint": {"path": f"models/{model}.pt", "sha256": f"{model}0123"},
             "attack": {"name": attack, "role": role, "settings": {"_target_": f"vafa_monai.attacks.{attack}"}},
             "classes": ["background", "gray matter", "white matter"],
+            "intensity": {"value_range": [0.0, 1.0], "physical_range": None, "physical_unit": None},
+            "evaluation": {"inferer": {"_target_": "SlidingWindowInferer", "overlap": 0.25}, "nsd_tolerance_mm": 1.0},
             "seed": 0,
             "versions": {"vafa_monai": "0.1.0", "python": "3.11"},
             "device": "cpu",

@@ -6,6 +6,7 @@ import pytest
 
 from vafa_monai.reports import load_results
 from vafa_monai.reports.audit_document import load_audits
+from vafa_monai.reports.result import parse_result
 from vafa_monai.reports.verdict import judge
 
 ENSEMBLE = {"_target_": "x.AttackEnsemble", "eps": 4 / 255, "q_max": 20, "block_size": [8, 8, 8], "name": "VolAA 1"}
@@ -203,10 +204,10 @@ def test_number_of_the_audit_stands_where_no_result_has_it(write_result, write_a
 
 
 def test_audit_says_nothing_of_results_of_mixed_weights(write_result, write_audit, results_dir):
-    write_result("standard", "pgd", 0.8)
-    write_result("standard", "bim", 0.8, checkpoint={"path": "x", "sha256": "newer"})
+    paths = [write_result("standard", "pgd", 0.8), write_result("standard", "bim", 0.8, checkpoint={"sha256": "newer"})]
     write_audit("standard", "PASS")
-    assert verdict_of(results_dir).status == "NOT AUDITED"
+    results = [parse_result(json.loads(path.read_text()), path.name) for path in paths]
+    assert judge("standard", results, load_audits(results_dir)["standard"])[0].status == "NOT AUDITED"
 
 
 STRETCH = {"_target_": "x.VAFA", "q_max": 20, "output_norm": "slice_minmax"}
@@ -233,3 +234,19 @@ def test_passed_audit_is_a_warning_beside_results_that_leave_far_less(
     verdict = verdict_of(results_dir)
     assert verdict.status == status
     assert (f"VAFA-2D leaves {dice:.3f} (" in verdict.text) == (status == "WARN")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"checkpoint": {"sha256": 7}}, "sha256 in checkpoint of .* must be a text or null, got 7"),
+        ({"cases": [1]}, "0 in cases of standard/audit.json must be a text, got 1"),
+        ({"versions": {"scipy": 1.17}}, "scipy in versions of .* must be a text, got 1.17"),
+        ({"seconds": -1}, "seconds in standard/audit.json must be at least 0, got -1"),
+    ],
+)
+def test_fact_of_a_wrong_kind_is_refused(changes, message, write_result, write_audit, results_dir):
+    write_result("standard", "pgd", 0.8)
+    write_audit("standard", "PASS", **changes)
+    with pytest.raises(ValueError, match=message):
+        load_audits(results_dir)

@@ -130,7 +130,7 @@ def test_few_cases_support_no_claim(two_models, find):
 
 
 def test_many_cases_are_only_counted(write_result, find):
-    write_result("standard", "identity", 0.9, role="control", cases=[f"case {number}" for number in range(20)])
+    write_result("standard", "identity", 0.7, role="control", cases=[f"case {number}" for number in range(20)])
     assert [one.text for one in find("caution")] == ["Measured on 20 cases with seed 0."]
 
 
@@ -143,8 +143,11 @@ def test_unequal_cases_settings_and_a_missing_clean_run_are_named(write_result, 
     assert texts == [
         "There is no clean run (identity) of the standard model, so its drops are unknown.",
         "There is no clean run (identity) of the hardened model, so its drops are unknown.",
-        "Not the same cases as hardened/pgd, so not comparable with it: standard/pgd.",
         "Settings differ between the models for: PGD.",
+    ]
+    assert [one.text for one in find("warning")] == [
+        "Not the same cases as hardened/pgd, so not comparable with it: standard/pgd.",
+        "Not compared, because measured unlike for standard and hardened: other settings: PGD.",
     ]
 
 

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+from functools import partial
 from html.parser import HTMLParser
 
 import pytest
@@ -54,8 +55,8 @@ def results(tmp_path_factory):
 def page(writers, results):
     """A report with all that could go wrong in a page: markup in names, undefined values, a model without a result."""
     write_result, write_audit, write_two_models = writers[0](results), writers[1](results), writers[2]
-    write_two_models(write_result)
     evil = "<script>alert(1)</script>"
+    write_two_models(partial(write_result, cases=(evil, "two")))
     write_result("standard", "identity", 0.9, role="control", slices=True, cases=(evil, "two"))
     write_result("standard", "pgd", 0.8, slices=True, cases=(evil, "two"))
     write_result("third", "my & attack $\\x$", 0.5, model="<b>third</b>", notes=["odd <i>note</i>"])
@@ -225,3 +226,44 @@ def test_empty_title_is_refused(results_dir, tmp_path):
 def test_one_text_for_commands_is_refused(results_dir, tmp_path):
     with pytest.raises(ValueError, match="commands must be a list of commands, got 'make'"):
         build_report(results_dir, tmp_path, title="One", commands="make")
+
+
+# What stands above all numbers
+
+
+def test_failed_cases_stand_first_on_the_page_in_markdown_and_in_the_card(write_result, results_dir, tmp_path):
+    write_result("standard", "pgd", 0.8, failed=[{"case": "three", "error": "image must be readable, got none."}])
+    files = build_report(results_dir, tmp_path / "report", title="One", warnings=["BIM failed on every case."])
+    told = "1 of 3 cases failed on standard under PGD and are in none of its figures: three (image must be readable"
+    for name in ("html", "markdown", "model_card"):
+        text = files[name].read_text()
+        assert text.index("BIM failed on every case.") < text.index(told) < text.index("0.800")
+    kinds = [one["kind"] for one in json.loads(files["json"].read_text())["findings"]]
+    assert kinds[:2] == ["warning", "warning"]
+
+
+def test_results_that_do_not_tell_their_data_are_marked(write_result, results_dir, tmp_path):
+    for attack in ("identity", "pgd"):
+        path = write_result("standard", attack, 0.8)
+        document = json.loads(path.read_text())
+        document["cases"] = [{k: v for k, v in case.items() if k != "files"} for case in document["cases"]]
+        path.write_text(json.dumps(document))
+    files = build_report(results_dir, tmp_path / "report", title="One")
+    told = "Nothing shows that these results are of the same data and evaluation, which they do not tell: standard/id"
+    assert told in files["html"].read_text()
+    assert told in files["model_card"].read_text()
+
+
+def test_report_that_cannot_be_written_is_refused_before_it_is_made(write_result, results_dir, tmp_path, monkeypatch):
+    write_result("standard", "pgd", 0.8)
+    (tmp_path / "report").write_text("in the way")
+    monkeypatch.setattr("vafa_monai.reports.html.dice_chart", None)
+    with pytest.raises(ValueError, match="output must be a place that can be written to"):
+        build_report(results_dir, tmp_path / "report", title="One")
+
+
+@pytest.mark.parametrize("name", ["nosuch", "identity", "PGD"])
+def test_attack_trained_on_must_be_one_of_the_results(name, write_result, results_dir, tmp_path):
+    write_result("standard", "pgd", 0.8)
+    with pytest.raises(ValueError, match=rf"trained_on must be one of \['pgd'\], got '{name}'"):
+        build_report(results_dir, tmp_path / "report", title="One", trained_on=name)

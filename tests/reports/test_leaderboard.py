@@ -51,12 +51,12 @@ def test_page_shows_verdict_worst_and_clean_dsc_cost_and_hash(folder, tmp_path):
     assert "protocols. Only rows" not in page
 
 
-def test_model_without_the_ensemble_is_last_of_its_verdict(folder, write_result, write_report, results_dir):
+def test_model_without_the_ensemble_has_another_protocol(folder, write_result, write_report, results_dir):
     shutil.rmtree(results_dir)
     write_result("clean", "identity", 0.99, role="control")
     write_result("clean", "pgd", 0.98)  # one attack is no ensemble
     write_report(folder / "clean")
-    assert [row.summary.model for row in leaderboard_rows(folder)][2:] == ["better", "unknown", "clean", "failed"]
+    assert [row.summary.model for row in leaderboard_rows(folder)][2:] == ["better", "unknown", "failed", "clean"]
 
 
 def test_folder_without_a_report_is_refused(tmp_path):
@@ -64,3 +64,35 @@ def test_folder_without_a_report_is_refused(tmp_path):
         leaderboard_rows(tmp_path)
     with pytest.raises(ValueError, match=r"folder must be an existing folder, got '.*nowhere'"):
         leaderboard_rows(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"evaluation": {"inferer": {"overlap": 0.5}}},
+        {"intensity": {"value_range": [-1, 1]}},
+        {"versions": {"vafa_monai": "0.2.0"}},
+        {"cases": ("one",)},
+        {"attack": {"name": "pgd", "role": "attack", "settings": {"eps": 0.5}}},
+    ],
+    ids=["evaluation", "range", "version", "cases", "settings"],
+)
+def test_other_protocol_has_a_table_of_its_own(changes, folder, write_result, write_report, results_dir, tmp_path):
+    shutil.rmtree(results_dir)
+    write_result("other", "pgd", 0.99, **changes)
+    write_report(folder / "other")
+    rows = leaderboard_rows(folder)
+    assert rows[-1].summary.model == "other"
+    page = write_leaderboard(rows, tmp_path / "board.html").read_text()
+    assert page.count("<tbody>") == 2
+    assert "other0123" in page[page.rindex("<tbody>") :]
+
+
+def test_two_seeds_are_one_protocol(folder, write_result, write_report, results_dir):
+    for seed in (0, 1):
+        shutil.rmtree(results_dir)
+        settings = {"settings": {"attack": {"seed": seed, "eps": 0.1}}}
+        write_result(f"seed {seed}", "pgd", 0.8, attack={"name": "pgd", "role": "attack", **settings})
+        write_report(folder / f"seed{seed}")
+    protocols = {row.summary.model: row.protocol for row in leaderboard_rows(folder)}
+    assert protocols["seed 0"] == protocols["seed 1"] != protocols["passed"]

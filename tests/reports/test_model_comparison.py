@@ -1,5 +1,6 @@
 """Two models by their reports: which are compared, what is said, what is refused."""
 
+import json
 import re
 
 import pytest
@@ -55,11 +56,17 @@ def test_order_of_models_is_that_of_the_call(report):
 def test_what_differs_between_the_two_is_said(write_result, write_report, tmp_path):
     write_result("a", "pgd", 0.8)
     write_result("a", "bim", 0.8)
+    for model in ("a", "b"):
+        write_result(model, "fgsm", 0.8)
     write_result("b", "pgd", 0.8, attack={"name": "pgd", "role": "attack", "settings": {"eps": 1}})
     report = write_report(tmp_path / "report")
-    cautions = compare(report, first_model="a", second_model="b").cautions
-    assert "Settings differ, so these rows compare attacks as well as models: PGD." in cautions
-    assert "Measured for one of the two only, and left out: bim." in cautions
+    found = compare(report, first_model="a", second_model="b")
+    assert [row.attack for row in found.rows] == ["fgsm"]
+    assert found.warnings == [
+        "Left out, measured for one of the two only: bim.",
+        "Left out, measured with other settings: PGD.",
+    ]
+    assert found.lines()[:2] == found.warnings
 
 
 def test_files_say_the_same(report, tmp_path):
@@ -95,3 +102,29 @@ def test_nothing_in_common_is_refused(write_result, write_report, tmp_path):
         compare(report, first_model="a", second_model="b")
     with pytest.raises(ValueError, match="reports must have a case in common"):
         compare(report, first_model="a", second_model="c")
+
+
+def test_cases_of_other_files_or_of_one_model_are_left_out_of_every_figure(write_result, write_report, tmp_path):
+    write_result("a", "pgd", 0.5, cases=("one", "two", "three"))
+    path = write_result("b", "pgd", 0.7, cases=("one", "two", "four"))
+    document = json.loads(path.read_text())
+    document["cases"][1]["files"]["image"] = "another image"
+    path.write_text(json.dumps(document))
+    found = compare(write_report(tmp_path / "report"), first_model="a", second_model="b")
+    assert found.warnings == ["Left out, cases of one model only or of other files: four, three, two."]
+    (row,) = found.rows
+    assert (row.n, row.first, row.second) == (1, pytest.approx(0.48), pytest.approx(0.68))
+    assert found.first.n_cases == found.second.n_cases == 1
+    assert found.first.strongest_dice.mean == pytest.approx(0.48)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"versions": {"vafa_monai": "9"}}, {"evaluation": {"amp": True}}, {"intensity": {"value_range": [0, 9]}}],
+    ids=["version", "evaluation", "range"],
+)
+def test_models_measured_unlike_are_not_compared(changes, write_result, write_report, tmp_path):
+    write_result("a", "pgd", 0.5)
+    write_result("b", "pgd", 0.7, **changes)
+    with pytest.raises(ValueError, match="reports must have an attack in common that was measured alike, got"):
+        compare(write_report(tmp_path / "report"), first_model="a", second_model="b")

@@ -92,13 +92,13 @@ def test_empty_folder_is_refused(results_dir):
 @pytest.mark.parametrize("text", ["{", '{"seed": NaN}', "\xff"], ids=["broken", "nan", "latin-1"])
 def test_unreadable_json_is_refused(write_result, results_dir, text):
     write_result("standard", "pgd", 0.8).write_bytes(text.encode("latin-1"))
-    with pytest.raises(ValueError, match=r"standard/pgd.json must be a readable JSON file, got"):
+    with pytest.raises(ValueError, match=r"standard/pgd.json must be readable as JSON, got"):
         load_results(results_dir)
 
 
 def test_list_is_refused(write_result, results_dir):
     write_result("standard", "pgd", 0.8).write_text("[]")
-    with pytest.raises(ValueError, match=r"standard/pgd.json must be a JSON object, got 'list'"):
+    with pytest.raises(ValueError, match=r"standard/pgd.json must be an object in JSON, got list in"):
         load_results(results_dir)
 
 
@@ -134,7 +134,7 @@ def test_value_that_is_no_number_is_refused(write_result, results_dir, value):
 def test_number_too_large_for_a_float_is_refused(write_result, results_dir):
     path = write_result("standard", "pgd", 0.8)
     path.write_text(path.read_text().replace('"nsd": 0.9', '"nsd": 1e999'))
-    with pytest.raises(ValueError, match=r"must be a finite number or null, got inf"):
+    with pytest.raises(ValueError, match=r"\(the number 1e999 is too large\)"):
         load_results(results_dir)
 
 
@@ -170,4 +170,95 @@ def test_link_out_of_the_folder_is_refused(write_result, results_dir, tmp_path):
     path.rename(tmp_path / "moved.json")
     path.symlink_to(tmp_path / "moved.json")
     with pytest.raises(ValueError, match=r"standard/pgd.json must lie inside the folder it is read from, got"):
+        load_results(results_dir)
+
+
+# One name stands for one set of weights, data, evaluation and versions
+
+
+def other_case(**changes):
+    """A change of one case of a document."""
+
+    def change(document):
+        first, *rest = document["cases"]
+        return {"cases": [first | changes, *rest]}
+
+    return change
+
+
+UNLIKE = {
+    "weights": (lambda _: {"checkpoint": {"sha256": "newer"}}, r"weights \(newer and standard0123\)"),
+    "weights of no name": (lambda _: {"checkpoint": {}}, r"weights \(None and standard0123\)"),
+    "image": (other_case(files={"image": "new", "label": "label of one"}), r"data \(files or preparation of one\)"),
+    "label": (other_case(files={"image": "image of one", "label": "new"}), r"data \(files or preparation of one\)"),
+    "spacing": (other_case(input={"shape": [1, 6, 5, 5], "mean": 0.5, "std": 0.25}), r"data \(files or preparation"),
+    "window of HU": (other_case(input={"shape": [1, 12, 10, 5], "mean": 0.4, "std": 0.25}), r"data \(files or"),
+    "range": (lambda _: {"intensity": {"value_range": [-1.0, 1.0]}}, r"intensity \(.*value_range\)"),
+    "overlap": (lambda _: {"evaluation": {"inferer": {}, "nsd_tolerance_mm": 1.0}}, r"evaluation \(inferer\)"),
+    "tolerance": (lambda one: {"evaluation": one["evaluation"] | {"nsd_tolerance_mm": 2}}, r"evaluation \(nsd_tol"),
+    "version": (lambda _: {"versions": {"vafa_monai": "0.2.0"}}, r"versions \(vafa_monai 0.2.0 and 0.1.0\)"),
+}
+
+
+@pytest.mark.parametrize("kind", UNLIKE)
+def test_one_name_for_different_things_is_refused(kind, write_result, results_dir):
+    change, message = UNLIKE[kind]
+    write_result("standard", "identity", 0.9, role="control")
+    path = write_result("standard", "pgd", 0.5)
+    edit(path, **change(json.loads(path.read_text())))
+    with pytest.raises(ValueError, match=rf"results of standard must be of the same .*got other {message}.* for pgd"):
+        load_results(results_dir)
+
+
+def test_same_data_on_another_machine_is_the_same_data(write_result, results_dir):
+    write_result("standard", "identity", 0.9, role="control")
+    path = write_result("standard", "pgd", 0.5)
+    moved = other_case(input={"shape": [1, 12, 10, 5], "mean": 0.500001, "std": 0.25})
+    edit(path, **moved(json.loads(path.read_text())))
+    assert len(load_results(results_dir)) == 2
+
+
+# What no measurement can give
+
+
+def change_at(document, place, value):
+    """Put a value into a document, by keys and positions."""
+    *way, last = place
+    for key in way:
+        document = document[key]
+    document[last] = value
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("cases", 0, "dice", 1), 1.7, "1 in dice in case 'one' of .* must lie between 0 and 1, got 1.7"),
+        (("cases", 0, "nsd", 1), -0.1, "must lie between 0 and 1, got -0.1"),
+        (("cases", 0, "hd95_mm", 1), -2.0, "must be at least 0, got -2.0"),
+        (("cases", 0, "ssim"), 1.2, "ssim in case 'one' of .* must lie between -1 and 1, got 1.2"),
+        (("cases", 0, "rms_grey"), -3.6, "rms_grey in case 'one' of .* must be at least 0"),
+        (("cases", 0, "lost"), None, "lost in case 'one' of .* must be a whole number, got None"),
+        (("cases", 0, "invented"), 0.5, "invented in case 'one' of .* must be a whole number, got 0.5"),
+        (("summary", "dice"), 70.0, "dice in summary of .* must lie between 0 and 1, got 70.0"),
+        (("attack", "settings", "eps"), "0.1", "eps in attack settings of .* must be a number, got '0.1'"),
+        (("versions", "torch"), 2, "torch in versions of .* must be a text, got 2"),
+        (("checkpoint", "sha256"), 7, "sha256 in checkpoint of .* must be a text or null, got 7"),
+        (("failed",), [{"case": "one", "error": "?"}], "failed of .* must name no case that has figures, got 'one'"),
+    ],
+)
+def test_figure_or_fact_that_cannot_be_is_refused(place, value, message, write_result, results_dir):
+    path = write_result("standard", "pgd", 0.8)
+    document = json.loads(path.read_text())
+    change_at(document, place, value)
+    path.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=message):
+        load_results(results_dir)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"seed": ' + "9" * 400 + "}", '{"seed": 1, "seed": 2}'], ids=["deep", "digits", "twice"]
+)
+def test_json_that_breaks_programs_is_refused_in_a_sentence(text, write_result, results_dir):
+    write_result("standard", "pgd", 0.8).write_text(text)
+    with pytest.raises(ValueError, match=r"standard/pgd.json must be readable as JSON, got '"):
         load_results(results_dir)

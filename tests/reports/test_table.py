@@ -87,3 +87,65 @@ def test_markdown_has_the_same_cells_in_every_line(two_models, write_result, res
         in lines
     )
     assert {line.replace("\\|", "").count("|") for line in lines} == {12}
+
+
+# Cases and texts that would make a table lie
+
+
+def test_drop_is_of_the_same_cases_or_none(write_result, results_dir):
+    """The clean DSC of case one is 0.89, of all three 0.9 plus 0.02 each."""
+    write_result("standard", "identity", 0.9, role="control", cases=("one", "two", "three"))
+    write_result("standard", "pgd", 0.5, cases=("one",))
+    write_result("standard", "bim", 0.5, cases=("one", "four"))
+    rows = {row.attack: row for row in table_rows(load_results(results_dir))}
+    assert rows["pgd"].dice_clean == pytest.approx(0.88)
+    assert rows["pgd"].drop == pytest.approx(0.38)
+    assert rows["bim"].drop is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cases": ("one",)},
+        {"evaluation": {"inferer": {}}},
+        {"versions": {"vafa_monai": "9"}},
+        {"attack": {"name": "pgd", "role": "attack", "settings": {"eps": 0.5}}},
+    ],
+    ids=["cases", "evaluation", "version", "settings"],
+)
+def test_share_of_another_measurement_is_not_given(changes, write_result, results_dir):
+    for model in ("standard", "hardened"):
+        mine = changes if model == "hardened" else {}
+        for attack, dice in (("identity", 0.9), ("pgd", 0.5)):
+            own = {name: value for name, value in mine.items() if name != "attack" or attack == "pgd"}
+            write_result(model, attack, dice, role="control" if attack == "identity" else "attack", **own)
+    rows = {(row.model, row.attack): row for row in table_rows(load_results(results_dir))}
+    assert rows["hardened", "pgd"].share is None
+    assert rows["hardened", "pgd"].drop == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("name", ['=HYPERLINK("http://x")', "+1", "-1", "@a", "\tx"])
+def test_name_is_no_formula_in_csv(name, write_result, results_dir):
+    write_result("standard", "pgd", 0.8, cases=(name, "two"))
+    rows = list(csv.reader(io.StringIO(csv_text(load_results(results_dir)))))
+    cells = [row[3] for row in rows[1:]]
+    assert all(not cell.startswith(("=", "+", "-", "@", "\t")) for cell in cells)
+    assert "case two" not in cells
+
+
+def test_negative_number_stays_a_number_in_csv(write_result, results_dir):
+    write_result("standard", "identity", 0.5, role="control")
+    write_result("standard", "pgd", 0.75)
+    rows = list(csv.DictReader(io.StringIO(csv_text(load_results(results_dir)))))
+    drops = [float(row["dice_drop"]) for row in rows if row["attack"] == "pgd" and row["class_index"] == "1"]
+    assert drops == pytest.approx([-0.25, -0.25])
+
+
+@pytest.mark.parametrize("name", ["<script>x</script>", "\x1b[2Jgone", "a|b", "two\nlines", "[a](http://x)"])
+def test_name_is_text_in_markdown(name, write_result, results_dir):
+    role = {"role": "attack", "settings": {}}
+    write_result("standard", "file", 0.8, model=name, attack={"name": name, **role})
+    text = markdown_text(table_rows(load_results(results_dir)))
+    assert len(text.splitlines()) == 3
+    assert not {"<script", "\x1b", "](http"} & {part for part in ("<script", "\x1b", "](http") if part in text}
+    assert len({line.replace("\\|", "").count("|") for line in text.splitlines()}) == 1

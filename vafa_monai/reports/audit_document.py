@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vafa_monai.reports.document_file import numbers, read_document, require, require_kinds
+from vafa_monai.reports.document_file import numbers, read_document, require, require_kinds, require_texts
 
 __all__ = ["AUDIT_FILE", "AUDIT_SCHEMA", "Audit", "Check", "Curve", "load_audits", "parse_audit"]
 
@@ -117,6 +117,11 @@ def parse_audit(document: Mapping[str, Any], name: str) -> Audit:
     require(document.get("schema") == AUDIT_SCHEMA, f"schema of {name}", f"be {AUDIT_SCHEMA!r}", document.get("schema"))
     require_kinds(document, KINDS, name)
     require(document["verdict"] in VERDICTS, f"verdict of {name}", f"be one of {VERDICTS}", document["verdict"])
+    require_texts({"sha256": (document["checkpoint"] or {}).get("sha256")}, f"checkpoint of {name}", undefined=True)
+    require_texts(document["versions"], f"versions of {name}")
+    for key in ("classes", "cases"):
+        require_texts({str(n): one for n, one in enumerate(document[key])}, f"{key} of {name}")
+    numbers(document, ("seconds",), name)
     cost = numbers(document["cost"], ("forward", "backward"), f"cost of {name}")
     checks = tuple(_parse_check(check, name) for check in document["checks"])
     found = {check.status for check in checks}
@@ -146,7 +151,7 @@ def _parse_curve(curve: Any, name: str) -> Curve:
     require(isinstance(curve, dict), f"curves of {name}", "be objects", curve)
     where = f"curve {curve.get('name')!r} of {name}"
     require_kinds(curve, CURVE_KINDS, where)
-    columns = [numbers(dict(enumerate(curve[key])), range(len(curve[key])), where) for key in ("x", "dice")]
+    columns = [numbers(dict(enumerate(curve[key])), range(len(curve[key])), where, key) for key in ("x", "dice")]
     x, dice = (tuple(column.values()) for column in columns)
     require(None not in x and len(x) == len(dice) > 0, f"x of {where}", "have a number for each DSC", x)
     return Curve(**{key: curve[key] for key in ("name", "x_label", "x_unit")}, x=x, dice=dice)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from vafa_monai.metrics import QUALITY_NAMES as IMAGE_QUALITY
-from vafa_monai.reports.document_file import numbers, require
+from vafa_monai.reports.document_file import counts, numbers, require, require_texts
 
 __all__ = ["COUNTS", "IMAGE_QUALITY", "SEGMENTATION", "Case", "mean_known", "parse_case"]
 
 SEGMENTATION = ("dice", "hd95_mm", "nsd")
 COUNTS = ("lost", "invented")
+GOAL_SHARES = ("reached_before", "reached", "collateral")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,8 @@ class Case:
     Args:
         volume_ml: predicted and true volume of every class in milliliters, or nothing if the result does not hold them.
         attack_details: what the attack tells of the case, such as the members of an ensemble.
+        files: SHA-256 of the files of image and label, or nothing if the result does not say.
+        input: shape, mean and deviation of the image as the network gets it, or nothing.
     """
 
     case: str
@@ -38,6 +41,8 @@ class Case:
     invented: int
     volume_ml: tuple[tuple[float, float], ...] = ()
     attack_details: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, str | None] = field(default_factory=dict)
+    input: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def foreground_dice(self) -> float | None:
@@ -61,25 +66,54 @@ def mean_known(values: Iterable[float | None]) -> float | None:
     return math.fsum(known) / len(known) if known else None
 
 
-def parse_case(case: Mapping[str, Any], n_classes: int, where: str) -> Case:
+def parse_case(case: Mapping[str, Any], classes: Sequence[str], where: str) -> Case:
     """Turn one entry of ``cases`` into a case."""
-    per_class = {key: _per_class(case.get(key), n_classes, f"{key} in {where}") for key in SEGMENTATION}
-    details = case.get("attack_details") or {}
-    require(isinstance(details, dict), f"attack_details in {where}", "be an object", details)
-    volumes = [_per_class(one, n_classes, f"volume_ml in {where}") for one in _volumes(case, where)]
-    figures: dict[str, Any] = {**per_class, **numbers(case, (*IMAGE_QUALITY, *COUNTS), where)}
-    return Case(
-        case=case["case"],
-        **figures,
-        volume_ml=tuple(zip(*volumes, strict=True)),
-        attack_details=details,
-    )
+    n_classes = len(classes)
+    per_class = {key: _per_class(case.get(key), n_classes, f"{key} in {where}", key) for key in SEGMENTATION}
+    objects: dict[str, Any] = {key: case.get(key) or {} for key in ("attack_details", "files", "input")}
+    for key, value in objects.items():
+        require(isinstance(value, dict), f"{key} in {where}", "be an object", value)
+    require_texts(objects["files"], f"files in {where}", undefined=True)
+    _check_input(objects["input"], f"input in {where}")
+    _check_details(objects["attack_details"], f"attack_details in {where}")
+    volumes = [_per_class(one, n_classes, f"volume_ml in {where}", "volume_ml") for one in _volumes(case, where)]
+    known = all(value is not None for volume in volumes for value in volume)
+    require(known, f"volume_ml in {where}", "have a number for every class", volumes)
+    figures: dict[str, Any] = {**per_class, **numbers(case, IMAGE_QUALITY, where), **counts(case, COUNTS, where)}
+    return Case(case=case["case"], **figures, volume_ml=tuple(zip(*volumes, strict=True)), **objects)
 
 
-def _per_class(values: Any, n_classes: int, where: str) -> tuple[Any, ...]:
-    """Return one finite number or ``None`` for each class."""
-    require(isinstance(values, list) and len(values) == n_classes, where, f"have {n_classes} values", values)
-    return tuple(numbers(dict(enumerate(values)), range(n_classes), where).values())
+def _check_input(found: Mapping[str, Any], where: str) -> None:
+    """Refuse the look of an image that is none."""
+    if found:
+        shape = found.get("shape")
+        whole = isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape)
+        require(whole, f"shape in {where}", "be a list of sizes", shape)
+        known = numbers(found, ("mean", "std"), where)
+        require(None not in known.values(), where, "have mean and std as numbers", known)
+
+
+def _check_details(details: Mapping[str, Any], where: str) -> None:
+    """Refuse what no ensemble and no anatomical target tells of a case."""
+    members = details.get("members", {})
+    entries = isinstance(members, dict) and all(isinstance(one, dict) for one in members.values())
+    require(entries, f"members in {where}", "be an object of objects", members)
+    for name, member in members.items():
+        _per_class(member.get("dice", []), None, f"dice of {name} in {where}", "dice")
+    goal = details.get("goal")
+    if isinstance(goal, dict):
+        objection = goal.get("objection")
+        require(objection is None or isinstance(objection, str), f"objection in {where}", "be a text", objection)
+        numbers({key: goal.get(key) for key in GOAL_SHARES}, GOAL_SHARES, where)
+    else:
+        require(goal is None, f"goal in {where}", "be an object", goal)
+
+
+def _per_class(values: Any, n_classes: int | None, where: str, name: str) -> tuple[Any, ...]:
+    """Return one number that can be measured, or ``None``, for each class."""
+    right = isinstance(values, list) and n_classes in (None, len(values))
+    require(right, where, "be a list" if n_classes is None else f"have {n_classes} values", values)
+    return tuple(numbers(dict(enumerate(values)), range(len(values)), where, name).values())
 
 
 def _volumes(case: Mapping[str, Any], where: str) -> list[Any]:

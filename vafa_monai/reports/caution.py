@@ -1,4 +1,4 @@
-"""Conditions under which the numbers of a report hold: how many cases, one seed, unequal cases, settings or means."""
+"""Conditions under which the numbers of a report hold, and what has to be known before any of them is read."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from vafa_monai.reports.attack_name import CLEAN, attack_title
 from vafa_monai.reports.case import mean_known
-from vafa_monai.reports.comparison import Comparison
+from vafa_monai.reports.comparison import Comparison, incomparable
 from vafa_monai.reports.result import Result
 
-__all__ = ["cautions"]
+__all__ = ["cautions", "warnings_of"]
 
 CASES_FOR_A_CLAIM = 20
 LARGEST_DIFFERENCE = 0.001
+SHOWN = 6  # names in a sentence
 
 
 def cautions(results: Sequence[Result]) -> list[str]:
@@ -21,10 +22,51 @@ def cautions(results: Sequence[Result]) -> list[str]:
     return [
         _size(results),
         *_missing_clean(comparison),
-        *_unequal_cases(results),
         *_unequal_settings(comparison),
         *_unequal_means(results),
     ]
+
+
+def warnings_of(results: Sequence[Result]) -> list[str]:
+    """Return what makes numbers other than they look, one sentence each: missing cases, unlike data or versions."""
+    comparison = Comparison(results)
+    return [
+        *_failed(results),
+        *_unequal_cases(results),
+        *_unlike(comparison),
+        *_of_unknown_origin(results),
+    ]
+
+
+def _failed(results: Sequence[Result]) -> list[str]:
+    """Name the cases that are not in the means."""
+    return [
+        f"{len(one.failed)} of {len(one.failed) + len(one.cases)} cases failed on {one.model} under "
+        f"{attack_title(one.attack)} and are in none of its figures: "
+        f"{'; '.join(f'{case} ({error})' for case, error in one.failed.items())}"
+        for one in results
+        if one.failed
+    ]
+
+
+def _unlike(comparison: Comparison) -> list[str]:
+    """Name the attacks of which the models were not measured alike, so that the report does not compare them."""
+    names: dict[str, list[str]] = {}
+    for model in comparison.others:
+        for attack in comparison.attacks():
+            pair = comparison.get(comparison.reference, attack), comparison.get(model, attack)
+            reason = None if None in pair else incomparable(*pair)  # type: ignore[arg-type]
+            if reason is not None:
+                names.setdefault(f"{comparison.reference} and {model}: {reason}", []).append(attack_title(attack))
+    return [f"Not compared, because measured unlike for {why}: {', '.join(attacks)}." for why, attacks in names.items()]
+
+
+def _of_unknown_origin(results: Sequence[Result]) -> list[str]:
+    """Name the results that do not say which data or evaluation they are of."""
+    names = [f"{one.model}/{one.attack}" for one in results if not one.says_its_origin]
+    text = "Nothing shows that these results are of the same data and evaluation, which they do not tell"
+    shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    return [f"{text}: {shown}."] if names else []
 
 
 def _size(results: Sequence[Result]) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vafa_monai.reports.attack_name import CLEAN, attack_order
-from vafa_monai.reports.result import Result
+from vafa_monai.reports.case import mean_known
+from vafa_monai.reports.result import Result, condition_conflict, settings_without_seed
 
-__all__ = ["Comparison"]
+__all__ = ["Comparison", "incomparable", "share_is_fair"]
 
 REFERENCE = "standard"
 
@@ -57,7 +58,45 @@ class Comparison:
         """Return the result of an attack on a model, or ``None`` if it was not run."""
         return self.by_name.get((model, attack))
 
-    def clean_dice(self, model: str) -> float | None:
-        """Return the foreground DSC of a model without attack."""
-        clean = self.get(model, CLEAN)
-        return None if clean is None else clean.summary["dice"]
+    def clean_dice(self, model: str, attack: str = CLEAN) -> float | None:
+        """Return the foreground DSC of a model without attack, on the cases that an attack was measured on.
+
+        ``None`` if one of them was not measured without attack: a drop is one of the same cases, or none at all.
+        """
+        clean, attacked = self.get(model, CLEAN), self.get(model, attack)
+        if clean is None or attacked is None:
+            return None if clean is None else clean.summary["dice"]
+        dice = {case.case: case.foreground_dice for case in clean.cases}
+        names = [case.case for case in attacked.cases]
+        if dice.keys() == set(names):
+            return clean.summary["dice"]
+        return mean_known(dice[name] for name in names) if dice.keys() >= set(names) else None
+
+    def same_cases(self, model: str, first: str, second: str) -> bool:
+        """Tell whether two attacks on a model were measured on the same cases."""
+        one, other = self.get(model, first), self.get(model, second)
+        return None not in (one, other) and _names(one) == _names(other)  # type: ignore[arg-type]
+
+
+def _names(result: Result) -> set[str]:
+    return {case.case for case in result.cases}
+
+
+def incomparable(first: Result, second: Result) -> str | None:
+    """Say why one attack on two models is no comparison of the models, or return ``None``.
+
+    Controls may differ in their settings: noise is made as large as an attack, which is not as large on every model.
+    """
+    other = condition_conflict(first, second)
+    if other is not None:
+        return f"other {other}"
+    same = settings_without_seed(first.settings) == settings_without_seed(second.settings)
+    windows = [one.document.get("windows_per_gradient") for one in (first, second)]
+    if first.role == second.role == "attack" and not (same and windows[0] == windows[1]):
+        return "other settings"
+    return None if first.role == second.role else "another role"
+
+
+def share_is_fair(first: Result, second: Result) -> bool:
+    """Tell whether the mean of one result may be divided by that of the other: the same cases, and comparable."""
+    return _names(first) == _names(second) and incomparable(first, second) is None

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vafa_monai.reports.attack_name import CLEAN, FREQUENCY_CONTROLS, attack_title
-from vafa_monai.reports.caution import cautions
+from vafa_monai.reports.caution import cautions, warnings_of
+from vafa_monai.reports.comparison import Comparison, share_is_fair
 from vafa_monai.reports.number import MINUS, fixed, percent, points
 from vafa_monai.reports.result import Result
 from vafa_monai.reports.table import Row, drop_share, table_rows
@@ -23,7 +24,8 @@ class Finding:
     """A sentence and the numbers in it.
 
     Args:
-        kind: ``"target"``, ``"clean"``, ``"worse"``, ``"drop"``, ``"control"`` or ``"caution"``.
+        kind: ``"target"``, ``"clean"``, ``"worse"``, ``"drop"``, ``"control"``, ``"caution"``, or ``"warning"``, which
+            says that a number is other than it looks.
         text: the sentence.
         met: whether a target is met; ``None`` where there is none or it cannot be judged.
         figures: the numbers, DSC as fractions.
@@ -52,12 +54,15 @@ class _Loss:
 Losses = Mapping[tuple[str, str], _Loss]
 
 
-def findings(results: Sequence[Result], *, trained_on: str | None = None) -> list[Finding]:
-    """Say what the results show: the target first, then what attacks cost, what controls explain, and what to mind.
+def findings(
+    results: Sequence[Result], *, trained_on: str | None = None, warnings: Sequence[str] = ()
+) -> list[Finding]:
+    """Say what the results show: warnings first, the target, what attacks cost, what controls explain, what to mind.
 
     Args:
         results: what :func:`load_results` gave back.
         trained_on: the attack that every model but the reference was trained on; without it no target is judged.
+        warnings: what else has to be said before anything.
     """
     rows = table_rows(results)
     models = list(dict.fromkeys(row.model for row in rows))
@@ -67,11 +72,14 @@ def findings(results: Sequence[Result], *, trained_on: str | None = None) -> lis
         for row in rows
         if row.dice is not None and row.dice_clean is not None
     }
-    found = [] if trained_on is None else [_target(losses, models[0], model, trained_on) for model in models[1:]]
+    found = [Finding(kind="warning", text=text) for text in (*warnings, *warnings_of(results))]
+    comparison = Comparison(results)
+    found += [] if trained_on is None else [_target(losses, comparison, model, trained_on) for model in models[1:]]
     found += _clean(losses, models)
-    found += [_worse(rows, models[0], model) for model in models[1:]]
+    found += [_worse(rows, comparison, model) for model in models[1:]]
     found += [finding for attack in attacks for finding in _drop(losses, models, attack)]
-    found += [finding for attack in attacks for model in models for finding in _control(losses, model, attack)]
+    pairs = [(attack, model) for attack in attacks for model in models]
+    found += [finding for attack, model in pairs for finding in _control(losses, comparison, model, attack)]
     return found + [Finding(kind="caution", text=text) for text in cautions(results)]
 
 
@@ -88,13 +96,16 @@ def adversarial_share(dice_clean: float, dice_control: float, dice_attack: float
     return drop_share(dice_control - dice_attack, dice_clean - dice_attack)
 
 
-def _target(losses: Losses, reference: str, model: str, attack: str) -> Finding:
+def _target(losses: Losses, comparison: Comparison, model: str, attack: str) -> Finding:
     """Judge the target: at most half of the reference's drop, at a clean DSC at most 0.01 lower."""
-    title = attack_title(attack)
+    title, reference = attack_title(attack), comparison.reference
     before, after = losses.get((reference, attack)), losses.get((model, attack))
     if before is None or after is None:
         missing = f"the clean DSC or the one under {title} is missing for the {reference} or the {model} model"
         return Finding(kind="target", text=f"Target not judged: {missing}.")
+    if not (_fair(comparison, model, attack) and _fair(comparison, model, CLEAN)):
+        reason = f"the {reference} and the {model} model were not measured alike"
+        return Finding(kind="target", text=f"Target not judged: {reason}.")
     share = drop_share(after.drop, before.drop)
     figures: dict[str, float | str | None] = {"attack": attack, "model": model, "share": share}
     figures |= {"drop_reference": before.drop, "drop": after.drop}
@@ -120,14 +131,21 @@ def _clean(losses: Losses, models: Sequence[str]) -> list[Finding]:
     return [Finding(kind="clean", text=text, figures=dict(dice))] if dice else []
 
 
-def _worse(rows: Sequence[Row], reference: str, model: str) -> Finding:
+def _fair(comparison: Comparison, model: str, attack: str) -> bool:
+    """Tell whether an attack was measured on a model and on the reference, and alike."""
+    first, second = comparison.get(comparison.reference, attack), comparison.get(model, attack)
+    return first is not None and second is not None and share_is_fair(first, second)
+
+
+def _worse(rows: Sequence[Row], comparison: Comparison, model: str) -> Finding:
     """Name everything under which a model scores lower than the reference, to the three digits that are shown."""
+    reference = comparison.reference
     dice = {(row.model, row.attack): round(row.dice, 3) for row in rows if row.dice is not None}
     names = [row.attack for row in rows if row.model == model and row.attack != CLEAN]
     pairs = {
         name: (dice[reference, name], dice[model, name])
         for name in names
-        if {(reference, name), (model, name)} <= dice.keys()
+        if {(reference, name), (model, name)} <= dice.keys() and _fair(comparison, model, name)
     }
     worse = {name: pair for name, pair in pairs.items() if pair[1] < pair[0]}
     parts = [f"{attack_title(name)} ({new:.3f} against {old:.3f})" for name, (old, new) in worse.items()]
@@ -147,10 +165,11 @@ def _drop(losses: Losses, models: Sequence[str], attack: str) -> list[Finding]:
     return [Finding(kind="drop", text=text, figures={"attack": attack} | {one.row.model: one.drop for one in known})]
 
 
-def _control(losses: Losses, model: str, attack: str) -> list[Finding]:
+def _control(losses: Losses, comparison: Comparison, model: str, attack: str) -> list[Finding]:
     """Say how much of the drop under a frequency attack each of its controls leaves unexplained."""
     loss = losses.get((model, attack))
     names = [name for name in FREQUENCY_CONTROLS.get(attack, ()) if (model, name) in losses]
+    names = [name for name in names if comparison.same_cases(model, attack, name)]
     if loss is None or not names:
         return []
     controls = {name: losses[model, name] for name in names}

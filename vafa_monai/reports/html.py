@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vafa_monai.data import write_whole
+from vafa_monai.data.files import require_writable
 from vafa_monai.reports.attack_name import CLEAN, attack_description, attack_title
 from vafa_monai.reports.audit_document import Audit, load_audits
 from vafa_monai.reports.case_volume import load_volume
@@ -26,7 +27,7 @@ from vafa_monai.reports.report_document import report_document
 from vafa_monai.reports.result import Result, load_results
 from vafa_monai.reports.spectrum_row import spectrum_rows
 from vafa_monai.reports.statistics import smallest_p_value
-from vafa_monai.reports.table import csv_text, markdown_text
+from vafa_monai.reports.table import csv_text, markdown_line, markdown_text
 from vafa_monai.reports.viewer import viewer_content
 
 __all__ = ["build_report"]
@@ -43,6 +44,7 @@ def build_report(
     commands: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
     data_note: str | None = None,
+    warnings: Sequence[str] = (),
 ) -> dict[str, Path]:
     """Write the report of a folder of results and audits; each file is whole or absent.
 
@@ -54,6 +56,7 @@ def build_report(
         commands: what was typed to get the results, one command an entry.
         settings: settings of the whole run, shown as JSON.
         data_note: where the images come from and what they may be used for.
+        warnings: what stands above all numbers, such as attacks that failed on every case.
 
     Returns:
         The files by name: ``"html"``, ``"json"``, ``"csv"``, ``"markdown"``, ``"model_card"``, ``"chart"``, and
@@ -62,12 +65,13 @@ def build_report(
     Raises:
         ValueError: if a setting, a result or an audit is not as it must be.
     """
-    if not title.strip():
+    if not isinstance(title, str) or not title.strip():
         raise ValueError(f"title must be a text, got {title!r}.")
     if isinstance(commands, str):
         raise ValueError(f"commands must be a list of commands, got {commands!r}.")
     results, output = load_results(results_dir), Path(output_dir)
-    evidence = gather(results, load_audits(results_dir), trained_on=trained_on)
+    evidence = gather(results, load_audits(results_dir), trained_on=trained_on, warnings=warnings)
+    require_writable(output / "report.html")
     commands = [*commands, *(audit.command for audit in evidence.audits.values() if audit.command)]
     about: dict[str, Any] = {"title": title, "trained_on": trained_on, "data_note": data_note}
     about["commands"] = list(dict.fromkeys(commands))
@@ -78,10 +82,15 @@ def build_report(
     document = report_document(evidence, about | {"settings": dict(settings or {})})
     files["json"] = write_whole(output / "report.json", pretty(document) + "\n")
     files["csv"] = write_whole(output / "results.csv", csv_text(results))
-    files["markdown"] = write_whole(output / "results.md", markdown_text(evidence.rows))
+    files["markdown"] = write_whole(output / "results.md", _noted(evidence.warnings) + markdown_text(evidence.rows))
     files["model_card"] = write_whole(output / "model_card.md", model_card(evidence, data_note=data_note))
     files["html"] = write_whole(output / "report.html", html)
     return files
+
+
+def _noted(warnings: Sequence[str]) -> str:
+    """Return the warnings in Markdown, to stand above a table."""
+    return "".join(f"**{markdown_line(text)}**\n\n" for text in warnings)
 
 
 def _render(evidence: Evidence, about: Mapping[str, Any], files: Mapping[str, Path]) -> str:
@@ -90,14 +99,13 @@ def _render(evidence: Evidence, about: Mapping[str, Any], files: Mapping[str, Pa
     results = comparison.results
     volumes = {(r.model, r.attack): one for r in results if (one := load_volume(r)) is not None}
     viewer = viewer_content(comparison, volumes)
-    clean_first = [name for name in comparison.attacks() if name == CLEAN]
     return render(
         "report.html.j2",
         scripts=SCRIPTS,
         **about,
         clean=CLEAN,
         comparison=comparison,
-        ordered=[*clean_first, *comparison.attacks("attack"), *comparison.attacks("control")],
+        ordered=_ordered(comparison),
         organs=results[0].classes[1:],
         rows={(row.model, row.attack): row for row in evidence.rows},
         with_volumes=any(row.volume_error is not None for row in evidence.rows),
@@ -111,7 +119,8 @@ def _render(evidence: Evidence, about: Mapping[str, Any], files: Mapping[str, Pa
         spectra=spectrum_rows(comparison, volumes),
         viewer=viewer,
         viewer_data=script_data(viewer),
-        findings=[finding for finding in evidence.findings if finding.kind not in ("caution", "control")],
+        findings=[finding for finding in evidence.findings if finding.kind not in ("caution", "control", "warning")],
+        warnings=evidence.warnings,
         controls=[finding for finding in evidence.findings if finding.kind == "control"],
         cautions=[finding for finding in evidence.findings if finding.kind == "caution"],
         notes=list(dict.fromkeys(note for result in results for note in result.notes)),
@@ -125,6 +134,12 @@ def _render(evidence: Evidence, about: Mapping[str, Any], files: Mapping[str, Pa
         distinct_settings=_distinct_settings,
         pretty=pretty,
     )
+
+
+def _ordered(comparison: Comparison) -> list[str]:
+    """Return the attacks as the page has them: the clean run, attacks, controls."""
+    clean = [name for name in comparison.attacks() if name == CLEAN]
+    return [*clean, *comparison.attacks("attack"), *comparison.attacks("control")]
 
 
 def _distinct_settings(comparison: Comparison, attack: str) -> list[tuple[str, str]]:

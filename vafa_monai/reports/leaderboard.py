@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vafa_monai.data import write_whole
+from vafa_monai.reports.caution import warnings_of
 from vafa_monai.reports.comparison import Comparison
 from vafa_monai.reports.document_file import require
 from vafa_monai.reports.model_summary import ModelSummary, model_summary
 from vafa_monai.reports.page import render
 from vafa_monai.reports.report_document import Report, load_report
-from vafa_monai.reports.result import Result
+from vafa_monai.reports.result import Result, settings_without_seed
 
 __all__ = ["LeaderboardRow", "leaderboard_rows", "write_leaderboard"]
 
+EVALUATION = ("intensity", "evaluation", "windows_per_gradient")
 RANK = ("PASS", "WARN", "NOT AUDITED", "FAIL")
 
 
@@ -27,13 +30,16 @@ class LeaderboardRow:
 
     Args:
         source: path of the report, relative to the folder of all.
-        protocol: a short name of the cases and of the attacks with their settings; rows compare where it is the same.
+        protocol: a short name of cases and data, of the attacks with their settings, and of how they were evaluated;
+            rows compare where it is the same.
+        warnings: what stands above the numbers of the model.
     """
 
     source: str
     title: str
     summary: ModelSummary
     protocol: str
+    warnings: tuple[str, ...] = ()
 
     @property
     def rank(self) -> int:
@@ -45,7 +51,8 @@ def leaderboard_rows(folder: str | Path) -> list[LeaderboardRow]:
     """Read every ``report.json`` in a folder and its folders.
 
     Returns:
-        Rows by verdict (pass, warn, not audited, fail), then by the DSC under VolAA; models without it are last.
+        Rows protocol by protocol, the one of most rows first; within each by verdict (pass, warn, not audited, fail),
+        then by the DSC under VolAA; models without it are last.
 
     Raises:
         ValueError: if there is no report, or one is not as its schema says.
@@ -55,7 +62,9 @@ def leaderboard_rows(folder: str | Path) -> list[LeaderboardRow]:
     paths = sorted(root.rglob("report.json"))
     require(bool(paths), "folder", "hold a report.json", str(folder))
     rows = [row for path in paths for row in _rows(load_report(path), path.relative_to(root).as_posix())]
-    return sorted(rows, key=lambda row: (row.rank, _number(row) is None, -(_number(row) or 0)))
+    rows.sort(key=lambda row: (row.rank, _number(row) is None, -(_number(row) or 0)))
+    sizes = Counter(row.protocol for row in rows)
+    return sorted(rows, key=lambda row: (-sizes[row.protocol], row.protocol))
 
 
 def write_leaderboard(rows: Sequence[LeaderboardRow], path: str | Path) -> Path:
@@ -81,14 +90,19 @@ def _rows(report: Report, source: str) -> list[LeaderboardRow]:
             title=report.title,
             summary=model_summary(comparison, model, report.audits.get(model)),
             protocol=_protocol([result for result in report.results if result.model == model]),
+            warnings=tuple(warnings_of([result for result in report.results if result.model == model])),
         )
         for model in comparison.models
     ]
 
 
 def _protocol(results: Sequence[Result]) -> str:
-    """Hash the names of the cases and the attacks with their settings."""
-    attacks = {result.attack: result.settings for result in results if result.role == "attack"}
-    cases = sorted({case.case for result in results for case in result.cases})
-    text = json.dumps([cases, attacks], sort_keys=True, default=str)
+    """Hash cases and their files, the attacks with their settings, the evaluation and the versions that decide it."""
+    attacks = {one.attack: settings_without_seed(one.settings) for one in results if one.role == "attack"}
+    cases = sorted({(case.case, *map(str, case.files.values())) for result in results for case in result.cases})
+    ways = sorted(
+        {json.dumps([result.document.get(name) for name in EVALUATION], sort_keys=True) for result in results}
+    )
+    own = sorted({str(result.versions.get("vafa_monai")) for result in results})
+    text = json.dumps([cases, attacks, ways, own], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

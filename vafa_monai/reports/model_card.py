@@ -7,7 +7,7 @@ from vafa_monai.reports.evidence import Evidence
 from vafa_monai.reports.model_summary import ModelSummary
 from vafa_monai.reports.number import fixed, interval
 from vafa_monai.reports.statistics import Interval
-from vafa_monai.reports.table import markdown_text, table_cell
+from vafa_monai.reports.table import markdown_line, markdown_text, table_cell
 
 __all__ = ["model_card"]
 
@@ -31,8 +31,10 @@ def model_card(evidence: Evidence, *, data_note: str | None = None) -> str:
         data_note: where the images come from.
     """
     lines = ["## Adversarial robustness", ""]
+    for text in evidence.warnings:
+        lines += [f"**{markdown_line(text)}**", ""]
     for one in evidence.summaries:
-        lines += [f"**{one.model}: {one.verdict.status}.** {one.verdict.text}", ""]
+        lines += [f"**{markdown_line(one.model)}: {one.verdict.status}.** {markdown_line(one.verdict.text)}", ""]
     lines += ["### Figures", "", *_figures(evidence), ""]
     lines += [LEGEND, "", *_threats(evidence)]
     lines += [
@@ -44,7 +46,7 @@ def model_card(evidence: Evidence, *, data_note: str | None = None) -> str:
         "",
         "### Limits",
         "",
-        *(f"- {finding.text}" for finding in evidence.findings if finding.kind == "caution"),
+        *(f"- {markdown_line(finding.text)}" for finding in evidence.findings if finding.kind == "caution"),
         *LIMITS,
     ]
     return "\n".join(lines) + "\n"
@@ -89,6 +91,6 @@ def _data(evidence: Evidence, data_note: str | None) -> list[str]:
     """Say what was measured on."""
     results = evidence.comparison.results
     cases = {case.case for result in results for case in result.cases}
-    organs = ", ".join(results[0].classes[1:])
+    organs = markdown_line(", ".join(results[0].classes[1:]))
     measured = f"Measured on {len(cases)} case{'s' * (len(cases) > 1)}; organs: {organs}."
-    return [f"{data_note} {measured}" if data_note else measured]
+    return [f"{markdown_line(data_note)} {measured}" if data_note else measured]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vafa_monai.data import write_whole
-from vafa_monai.reports.attack_name import CLEAN
+from vafa_monai.reports.attack_name import CLEAN, attack_order, attack_title
 from vafa_monai.reports.audit_document import Audit
-from vafa_monai.reports.comparison import Comparison
+from vafa_monai.reports.caution import warnings_of
+from vafa_monai.reports.comparison import Comparison, incomparable
 from vafa_monai.reports.document_file import require
 from vafa_monai.reports.model_summary import ModelSummary, model_summary
 from vafa_monai.reports.number import fixed, interval, p_value, signed
@@ -17,9 +18,9 @@ from vafa_monai.reports.page import render
 from vafa_monai.reports.paired_row import PairedRow, paired_rows
 from vafa_monai.reports.palette import model_colors
 from vafa_monai.reports.report_document import Report, load_report
-from vafa_monai.reports.result import Result
+from vafa_monai.reports.result import Result, data_conflict
 from vafa_monai.reports.statistics import smallest_p_value
-from vafa_monai.reports.table import table_cell
+from vafa_monai.reports.table import markdown_line, table_cell, visible
 from vafa_monai.reports.verdict import Headline
 
 __all__ = ["ModelComparison", "compare_models", "write_comparison"]
@@ -37,12 +38,14 @@ class ModelComparison:
         first: figures of A.
         second: figures of B.
         rows: attack by attack, differences are B minus A.
+        warnings: what was left out and why, and what else stands above the numbers.
         cautions: what a reader has to know before using the numbers.
     """
 
     first: ModelSummary
     second: ModelSummary
     rows: Sequence[PairedRow]
+    warnings: Sequence[str]
     cautions: Sequence[str]
 
     def lines(self) -> list[str]:
@@ -50,27 +53,36 @@ class ModelComparison:
         cells = [HEADINGS, *map(_cells, self.rows)]
         widths = [max(len(row[column]) for row in cells) for column in range(len(HEADINGS))]
         table = ["  ".join(_aligned(row, widths)).rstrip() for row in cells]
-        return [
+        lines = [
+            *self.warnings,
             *(f"{letter}: {_about(one)}" for letter, one in zip("AB", (self.first, self.second), strict=True)),
             "",
             *table,
             "",
             *self.cautions,
         ]
+        return [visible(line) for line in lines]
 
     def markdown(self) -> str:
         """Return the comparison in Markdown."""
         table = [HEADINGS, ("---", *("--:",) * (len(HEADINGS) - 1)), *map(_cells, self.rows)]
-        about = [f"- **{letter}**: {_about(one)}" for letter, one in zip("AB", (self.first, self.second), strict=True)]
-        lines = ["# Two models compared", "", *about, ""]
+        about = [
+            f"- **{letter}**: {markdown_line(_about(one))}"
+            for letter, one in zip("AB", (self.first, self.second), strict=True)
+        ]
+        warned = [f"**{markdown_line(text)}**\n" for text in self.warnings]
+        lines = ["# Two models compared", "", *warned, *about, ""]
         lines += ["| " + " | ".join(map(table_cell, row)) + " |" for row in table]
-        return "\n".join([*lines, "", *(f"- {text}" for text in self.cautions)]) + "\n"
+        return "\n".join([*lines, "", *(f"- {markdown_line(text)}" for text in self.cautions)]) + "\n"
 
 
 def compare_models(
     first: str | Path, second: str | Path, *, first_model: str | None = None, second_model: str | None = None
 ) -> ModelComparison:
     """Compare a model of one report with a model of another, or of the same.
+
+    Compared are the attacks that both have, with the same settings and versions, on the cases that both have, of the
+    same files and preparation; every figure is of these alone, and what is left out is said first.
 
     Args:
         first: ``report.json`` of model A, or the folder that holds it.
@@ -79,17 +91,25 @@ def compare_models(
         second_model: the label of B.
 
     Raises:
-        ValueError: if a report is none, a label is not in it or is missing, or the two have no attack in common.
+        ValueError: if a report is none, a label is not in it or is missing, or nothing of the two can be compared.
     """
     reports = load_report(first), load_report(second)
     models = _choose(reports[0], first_model, "model_a"), _choose(reports[1], second_model, "model_b")
-    results = [_of(report, model) for report, model in zip(reports, models, strict=True)]
+    whole = [_of(report, model) for report, model in zip(reports, models, strict=True)]
+    require(
+        bool(whole[0].keys() & whole[1].keys()), "reports", "have an attack in common", [sorted(one) for one in whole]
+    )
+    results, left_out = _comparable(*whole)
     rows = paired_rows(*results)
-    require(bool(rows), "reports", "have an attack in common", [sorted(one) for one in results])
     require(any(row.n for row in rows), "reports", "have a case in common", models)
     summaries = [_summary(*one) for one in zip(results, models, (report.audits for report in reports), strict=True)]
+    told = [text for group in results for text in warnings_of(list(group.values()))]
     return ModelComparison(
-        first=summaries[0], second=summaries[1], rows=rows, cautions=_cautions(results[0], results[1], summaries, rows)
+        first=summaries[0],
+        second=summaries[1],
+        rows=rows,
+        warnings=list(dict.fromkeys([*left_out, *told])),
+        cautions=_cautions(results[0], results[1], summaries, rows),
     )
 
 
@@ -125,6 +145,30 @@ def _summary(results: Mapping[str, Result], model: str, audits: Mapping[str, Aud
     return model_summary(Comparison(list(results.values())), model, audits.get(model))
 
 
+def _comparable(first: Mapping[str, Result], second: Mapping[str, Result]) -> tuple[list[dict[str, Result]], list[str]]:
+    """Return what of two models can be compared, and say what was left out."""
+    kept: list[dict[str, Result]] = [{}, {}]
+    unlike: dict[str, list[str]] = {}
+    alone: set[str] = set()
+    for name in attack_order(first.keys() & second.keys()):
+        both = (first[name], second[name])
+        names = [{case.case for case in one.cases} for one in both]
+        shared = (names[0] & names[1]) - set(data_conflict(*both))
+        alone |= (names[0] | names[1]) - shared
+        pair = [replace(one, cases=tuple(case for case in one.cases if case.case in shared)) for one in both]
+        reason = incomparable(*pair)
+        if reason is not None:
+            unlike.setdefault(reason, []).append(attack_title(name))
+        elif shared:
+            kept[0][name], kept[1][name] = pair
+    left = sorted(first.keys() ^ second.keys())
+    told = [f"Left out, measured for one of the two only: {', '.join(left)}."] * bool(left)
+    told += [f"Left out, measured with {reason}: {', '.join(titles)}." for reason, titles in unlike.items()]
+    told += [f"Left out, cases of one model only or of other files: {', '.join(sorted(alone))}."] * bool(alone)
+    require(bool(kept[0]) or not unlike, "reports", "have an attack in common that was measured alike", told)
+    return kept, told
+
+
 def _cautions(
     first: Mapping[str, Result],
     second: Mapping[str, Result],
@@ -132,16 +176,11 @@ def _cautions(
     rows: Sequence[PairedRow],
 ) -> list[str]:
     """Say what limits the comparison."""
-    same = [row.attack for row in rows]
     fewest = min(row.n for row in rows if row.n)
     smallest = f"With {fewest} case{'s' * (fewest > 1)} no p can be below {p_value(smallest_p_value(fewest))}"
     texts = [TEST, f"{smallest}: what is not shown to differ is not shown to be equal."]
     different = [row.title for row in rows if first[row.attack].settings != second[row.attack].settings]
-    texts += [f"Settings differ, so these rows compare attacks as well as models: {', '.join(different)}."] * bool(
-        different
-    )
-    left = sorted((first.keys() ^ second.keys()) - set(same))
-    texts += [f"Measured for one of the two only, and left out: {', '.join(left)}."] * bool(left)
+    texts += [f"Not of the same settings or seed: {', '.join(different)}."] * bool(different)
     if summaries[0].headline.threat != summaries[1].headline.threat:
         texts.append("The numbers under VolAA are of unlike budgets or missing for one, so they do not compare.")
     if summaries[0].sha256 is not None and summaries[0].sha256 == summaries[1].sha256:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from vafa_monai.reports.attack_name import CLEAN, attack_order, attack_title
 from vafa_monai.reports.case import mean_known
+from vafa_monai.reports.comparison import incomparable
 from vafa_monai.reports.result import Result
 from vafa_monai.reports.statistics import adjusted_p_values, paired_test
 
@@ -56,9 +57,11 @@ def paired_rows(first: Mapping[str, Result], second: Mapping[str, Result]) -> li
         second: results of the other.
 
     Returns:
-        One row an attack: the clean run, attacks, controls.
+        One row an attack: the clean run, attacks, controls. Left out is what does not compare: other data or versions,
+        or an attack with other settings.
     """
-    names = attack_order(first.keys() & second.keys())
+    shared = first.keys() & second.keys()
+    names = attack_order(name for name in shared if incomparable(first[name], second[name]) is None)
     names.sort(key=lambda name: (name != CLEAN, first[name].role == "control"))
     rows = [_row(first[name], second[name]) for name in names]
     adjusted = adjusted_p_values([row.p_value for row in rows])

@@ -7,16 +7,30 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import category
 
 from vafa_monai.reports.attack_name import CLEAN, attack_title
 from vafa_monai.reports.case import IMAGE_QUALITY, Case, mean_known
-from vafa_monai.reports.comparison import Comparison
+from vafa_monai.reports.comparison import Comparison, share_is_fair
 from vafa_monai.reports.number import fixed, interval, percent
 from vafa_monai.reports.result import Result
 from vafa_monai.reports.statistics import mean_interval, rate, volume_error
 
-__all__ = ["SMALLEST_DROP", "Row", "csv_text", "drop_share", "markdown_text", "table_cell", "table_rows"]
+__all__ = [
+    "SMALLEST_DROP",
+    "Row",
+    "csv_cell",
+    "csv_text",
+    "drop_share",
+    "markdown_line",
+    "markdown_text",
+    "table_cell",
+    "table_rows",
+    "visible",
+]
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets take for the start of one
+STEERING = ("Cc", "Cf", "Zl", "Zp")  # categories of Unicode
 SMALLEST_DROP = 0.005  # half a point of DSC: shares of less would be shares of noise
 
 COLUMNS = (
@@ -50,8 +64,9 @@ class Row:
         forward: windows that passed the network forward, ``None`` if they were not counted.
         backward: windows that passed it backward.
         drop: DSC lost to the attack, ``dice_clean - dice``.
-        share: this drop as a fraction of the reference model's; ``None`` for the reference model itself, and if the
-            reference model loses less than half a point.
+        share: this drop as a fraction of the reference model's; ``None`` for the reference model itself, if that loses
+            less than half a point, and if the two are of other cases, data, versions or settings.
+        dice_clean: DSC without attack on the cases of this row, ``None`` if one of them has none.
     """
 
     attack: str
@@ -105,7 +120,9 @@ def table_rows(results: Sequence[Result]) -> list[Row]:
         for model in comparison.models:
             result = comparison.get(model, attack)
             if result is not None:
-                share = None if result is reference or attack == CLEAN else drop_share(_drop(comparison, result), whole)
+                alone = reference is None or result is reference or attack == CLEAN
+                fair = not alone and reference is not None and share_is_fair(reference, result)
+                share = drop_share(_drop(comparison, result), whole) if fair else None
                 rows.append(_row(comparison, result, share))
     return rows
 
@@ -125,7 +142,7 @@ def _row(comparison: Comparison, result: Result, share: float | None) -> Row:
         role=result.role,
         model=result.model,
         n_cases=len(result.cases),
-        dice_clean=comparison.clean_dice(result.model),
+        dice_clean=comparison.clean_dice(result.model, result.attack),
         low=mean.low,
         high=mean.high,
         worst_case=worst,
@@ -149,7 +166,7 @@ def _volume_error(case: Case) -> float | None:
 
 def _drop(comparison: Comparison, result: Result) -> float | None:
     """Return how much foreground DSC an attack took from its model."""
-    clean, attacked = comparison.clean_dice(result.model), result.summary["dice"]
+    clean, attacked = comparison.clean_dice(result.model, result.attack), result.summary["dice"]
     return None if clean is None or attacked is None else clean - attacked
 
 
@@ -183,7 +200,8 @@ def _csv_lines(result: Result, clean: Result | None) -> list[tuple[object, ...]]
         for index, (name, dice, hd95, nsd, old) in enumerate(per_class):
             drop = None if old is None or dice is None else old - dice
             start = (result.model, result.attack, result.role, case.case, index, name, dice, hd95, nsd, old, drop)
-            lines.append((*start, *whole_case, result.seed, result.checkpoint.get("sha256")))
+            line = (*start, *whole_case, result.seed, result.checkpoint.get("sha256"))
+            lines.append(tuple(csv_cell(value) if isinstance(value, str) else value for value in line))
     return lines
 
 
@@ -202,6 +220,46 @@ def markdown_text(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def csv_cell(text: str) -> str:
+    """Return a text that no program takes for a formula.
+
+    Example:
+        >>> csv_cell("=1+1"), csv_cell("liver")
+        ("'=1+1", 'liver')
+    """
+    plain = visible(text)
+    return f"'{plain}" if plain.startswith(FORMULA) else plain
+
+
 def table_cell(text: str) -> str:
-    """Keep a text inside one cell of a Markdown table."""
-    return " ".join(text.replace("|", "\\|").split())
+    r"""Keep a text inside one cell of a Markdown table, as text.
+
+    Example:
+        >>> table_cell("a|b <b>")
+        'a\\|b &lt;b>'
+    """
+    return markdown_line(text).replace("|", "\\|")
+
+
+def markdown_line(text: str) -> str:
+    r"""Return a text as one line of Markdown that begins no element of HTML and no link.
+
+    Example:
+        >>> markdown_line("one\n<script> [here](http://x)")
+        'one &lt;script> [here]\\(http://x)'
+    """
+    line = " ".join(visible(" ".join(text.split())).split())
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace("](", "]\\(")
+
+
+def visible(text: str) -> str:
+    r"""Write the characters that steer a terminal or the direction of a text as what they are.
+
+    Example:
+        >>> visible("liver\x1b[2J")
+        'liver\\x1b[2J'
+    """
+    return "".join(
+        character.encode("unicode_escape").decode() if category(character) in STEERING else character
+        for character in text
+    )
