@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import fire
 import pytest
+from monai.bundle import ConfigParser
+from monai.bundle.scripts import update_kwargs
 
 import vafa_monai
 from vafa_monai.workflows import BundleRun, shipped_bundle
@@ -34,6 +38,8 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(vafa_monai, "Step", Step, raising=False)
     train = {
         "bundle_root": ".",
+        "data_dir": "data",
+        "model_name": "$'a' + 'b'",
         "epochs": 1,
         "loss": 0.5,
         "step": {"_target_": "vafa_monai.Step", "loss": "@loss"},
@@ -69,20 +75,45 @@ def test_command_of_one_config_is_as_short_as_can_be(bundle):
 
 
 def test_command_of_overlays_and_overrides_is_spelt_out(bundle):
-    run = BundleRun(bundle=bundle, overlays=["vaft", "attacks/pgd"], overrides={"epochs": 3, "train#x": "a b"})
+    run = BundleRun(bundle=bundle, overlays=["vaft", "attacks/pgd"], overrides={"epochs": 3, "step#loss": [0.5, 1]})
     assert run.command() == (
         "python -m monai.bundle run --config_file "
-        "\"['configs/train.json','configs/vaft.json','configs/attacks/pgd.json']\" --epochs 3 --train#x 'a b'"
+        "\"['configs/train.json','configs/vaft.json','configs/attacks/pgd.json']\" --epochs 3 --step#loss '[0.5, 1]'"
     )
 
 
-def test_command_survives_the_shell_and_fire(bundle, arguments_of):
-    overrides = {"epochs": 3, "rate": 1e-4, "resume": False, "weights": None, "roi": [1, 2], "path": "/a folder/$x's"}
+VALUES = {
+    "numbers": {"epochs": 3, "loss": 1e-4},
+    "a number that is text": {"data_dir": "2024", "model_name": "1e3"},
+    "words that mean something to Python": {"data_dir": "None", "model_name": "True"},
+    "lists": {"loss": [1, [2.5, None], "a, b"], "step#loss": ["gray #1", "None", "7"]},
+    "nothing": {"loss": None},
+    "yes and no": {"loss": False, "step#loss": True},
+    "marks of MONAI": {"data_dir": "/data#2", "model_name": "$x", "loss": "a#b", "step#loss": "it's 100%"},
+    "references in names": {"data_dir": "@epochs", "model_name": "%x.json", "loss": "a @#b"},
+    "marks of a shell": {"data_dir": '/a folder/$x\'s "b"', "model_name": "a\\b", "loss": "*;&|`"},
+    "beginning like a flag": {"data_dir": "-x", "model_name": "--y", "loss": -1},
+    "commas and brackets": {"data_dir": "a,b", "model_name": "[1, 2]", "loss": "(a"},
+    "other letters": {"data_dir": "/größe/脳", "model_name": "\t\n", "loss": "é"},
+}
+
+
+@pytest.mark.parametrize("overrides", VALUES.values(), ids=VALUES)
+def test_values_survive_configs_and_the_shell_and_fire(bundle, arguments_of, overrides):
     run = BundleRun(bundle=bundle, overlays=["vaft"], overrides=overrides)
     arguments = arguments_of(run.command())
     chain = arguments.pop("config_file")
     assert (ast.literal_eval(chain) if isinstance(chain, str) else chain) == run.configs
-    assert arguments == overrides
+    pasted = ConfigParser(ConfigParser.load_config_files([str(bundle / path) for path in run.configs]))
+    pasted.update(update_kwargs({}, **arguments))
+    for parser in (run.workflow().parser, pasted):
+        assert {name: parser.get_parsed_content(name) for name in overrides} == overrides
+
+
+def test_expressions_stay_expressions(bundle):
+    run = BundleRun(bundle=bundle, overrides={"loss": "$1 / 4", "step#loss": "@epochs"})
+    parser = run.workflow().parser
+    assert [parser.get_parsed_content(name) for name in ("loss", "step#loss")] == [0.25, 1]
 
 
 def test_configs_are_the_base_and_the_overlays_in_their_order(bundle):
@@ -110,6 +141,78 @@ def test_folder_that_is_no_bundle_is_refused(tmp_path):
 def test_unknown_overlay_is_refused_with_those_that_are_there(bundle, overlay, sentence):
     with pytest.raises(ValueError, match=f"^{sentence}$"):
         BundleRun(bundle=bundle, overlays=["vaft", overlay])
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("epoch", "; nearest: epochs."),
+        ("step#los", "; nearest: step#loss."),
+        ("train#trainer#process", r"; nearest: train#trainer#process_function\."),
+        ("run#1", r"\."),
+        ("stp#loss", "; nearest: step."),
+        ("epochs#0", r"\."),
+        ("", r"\."),
+        ("+run", "; nearest: run."),
+        ("bundleroot", "; nearest: bundle_root."),
+    ],
+)
+def test_id_that_no_config_has_is_refused_with_the_nearest(bundle, name, near):
+    with pytest.raises(
+        ValueError, match=rf"^override must be a config id of this run, got {re.escape(repr(name))}{near}"
+    ):
+        BundleRun(bundle=bundle, overlays=["vaft"], overrides={name: 1})
+
+
+def test_argument_that_a_component_takes_is_an_id_though_its_config_leaves_it_out():
+    run = BundleRun(
+        bundle=shipped_bundle(BUNDLE),
+        overlays=["evaluate", "attacks/pgd"],
+        overrides={"attack#norm": "l2", "validate::dataloader::pin_memory": True, "train#handlers#0#_disabled_": True},
+    )
+    assert run.workflow().parser.get_parsed_content("attack").norm == "l2"
+    with pytest.raises(ValueError, match=r"got 'attack#nrom'; nearest: attack#norm"):
+        replace(run, overrides={"attack#nrom": "l2"})
+
+
+IMPOSSIBLE = {
+    "seed": [-1, 2**32, 1.5, True, "a"],
+    "overlap": [1.0, -0.1, [0.5, 1], "a"],
+    "num_cases": [0, -1, 2.0],
+    "epochs": [0, -3, 10.0],
+    "learning_rate": [0, -1e-3, float("nan"), float("inf")],
+    "device": ["gpu", "cuda:99", "", "cuda:", 7.5],
+    "validate#inferer#overlap": [1],
+    "num_workers": [-1],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in IMPOSSIBLE.items() for value in values])
+def test_value_that_no_run_can_have_is_refused_before_it(name, value):
+    with pytest.raises(ValueError, match=rf"^{name} must be .*, got {re.escape(repr(value))}\.$"):
+        BundleRun(bundle=shipped_bundle(BUNDLE), overlays=["evaluate"], overrides={name: value})
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{"overlap": [0.5, 0.25, 0]}, {"num_cases": None}, {"seed": 0, "device": "cpu"}, {"learning_rate": "$1e-3"}],
+    ids=str,
+)
+def test_value_that_a_run_can_have_is_let_through(overrides):
+    assert BundleRun(bundle=shipped_bundle(BUNDLE), overlays=["evaluate"], overrides=overrides).overrides == overrides
+
+
+def test_config_that_is_no_object_is_refused_by_name(bundle):
+    (bundle / "configs" / "vaft.json").write_text("[1]")
+    with pytest.raises(ValueError, match=r"config must be an object in JSON, got list in '.*vaft\.json'"):
+        BundleRun(bundle=bundle, overlays=["vaft"])
+
+
+def test_changed_config_is_read_again(bundle):
+    with pytest.raises(ValueError, match="got 'lss'"):
+        BundleRun(bundle=bundle, overlays=["vaft"], overrides={"lss": 1})
+    (bundle / "configs" / "vaft.json").write_text('{"lss": 2}')
+    assert BundleRun(bundle=bundle, overlays=["vaft"], overrides={"lss": 1}).config["lss"] == 2
 
 
 # The run

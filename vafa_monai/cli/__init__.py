@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+import traceback
+from collections.abc import Callable
+from importlib.metadata import metadata
+from threading import current_thread, main_thread
+from types import FrameType
 
-import fire
+import click
 
 from vafa_monai.cli.audit_command import audit
 from vafa_monai.cli.benchmark_command import benchmark
+from vafa_monai.cli.command import Commands
 from vafa_monai.cli.compare_command import compare, leaderboard
 from vafa_monai.cli.data_command import convert, phantom, prepare
 from vafa_monai.cli.nnunet_command import audit_nnunet
 from vafa_monai.cli.report_command import demo, report, reproduce
 from vafa_monai.cli.run_command import attack, evaluate, train
+from vafa_monai.cli.say import complain
 from vafa_monai.cli.share_command import fetch, label_app, package
 
 __all__ = [
@@ -37,37 +45,70 @@ __all__ = [
     "train",
 ]
 
-COMMANDS = (
-    demo,
-    train,
-    attack,
-    evaluate,
-    benchmark,
-    audit,
-    audit_nnunet,
-    report,
-    compare,
-    leaderboard,
-    prepare,
-    phantom,
-    convert,
-    reproduce,
-    package,
-    fetch,
-    label_app,
-)
+CHAPTERS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Try it": (demo, phantom),
+    "Prepare": (prepare, convert),
+    "Train and attack": (train, evaluate, attack, benchmark),
+    "Audit": (audit, audit_nnunet),
+    "Read": (report, compare, leaderboard, reproduce),
+    "Share": (package, fetch, label_app),
+}
+BUGS = (AttributeError, LookupError, NameError, AssertionError, NotImplementedError, ArithmeticError, RecursionError)
+LONGEST = 600  # letters of a sentence; torch lists every tensor that does not fit
+
+
+class Terminated(BaseException):
+    """The process was told to end; no error, so that nothing takes it for one."""
 
 
 def main() -> None:
-    """Run the command; bad input ends it with one sentence and exit code 1."""
+    """Run the command; bad input ends it with one sentence and exit code 1, an interrupt with one line."""
+    before = signal.signal(signal.SIGTERM, _terminate) if current_thread() is main_thread() else None
     try:
-        fire.Fire({function.__name__: function for function in COMMANDS})
+        with Commands(CHAPTERS).make_context("vafa-monai", sys.argv[1:]) as context:
+            context.command.invoke(context)
+    except click.exceptions.Exit as ended:
+        sys.exit(ended.exit_code)
+    except KeyboardInterrupt:
+        _end("interrupted", 128 + signal.SIGINT)
+    except Terminated:
+        _end("terminated", 128 + signal.SIGTERM)
     except Exception as error:
-        cause = _root_cause(error)
-        if not isinstance(cause, (ValueError, TypeError, OSError)):
-            raise
-        logging.getLogger(__name__).debug("bad input", exc_info=error)
-        sys.exit(f"error: {cause}")
+        _end_with(error)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """Let a signal unwind the stack, so that what is half written is cleaned away."""
+    raise Terminated
+
+
+def _end(line: str, code: int) -> None:
+    """End with a line and an exit code."""
+    complain(line)
+    sys.exit(code)
+
+
+def _end_with(error: Exception) -> None:
+    """End with the sentence of an error that input or machine can cause; with all that is known of another."""
+    if isinstance(error, click.ClickException):
+        sys.exit(f"error: {error.format_message()}")
+    if isinstance(error, BUGS) and type(error).__module__ == "builtins":
+        traceback.print_exception(error)
+        _end(f"error: this is a fault of vafa-monai; please report the lines above to {_tracker()}.", 1)
+    logging.getLogger(__name__).debug("bad input", exc_info=error)
+    sys.exit(f"error: {_sentence(_root_cause(error))}")
+
+
+def _sentence(error: BaseException) -> str:
+    """Return what an error says in one line that a terminal can show."""
+    words = " ".join(str(error).split())
+    if not words or not isinstance(error, (ValueError, TypeError, OSError, RuntimeError, ImportError)):
+        words = f"{type(error).__name__} {words}".strip()
+    shown = "".join(letter if letter.isprintable() else "?" for letter in words)
+    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}…"
 
 
 def _root_cause(error: BaseException) -> BaseException:
@@ -75,3 +116,10 @@ def _root_cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None and not isinstance(error, (ValueError, TypeError, OSError)):
         error = error.__cause__
     return error
+
+
+def _tracker() -> str:
+    """Return where faults are reported."""
+    urls = metadata("vafa-monai").get_all("Project-URL") or []
+    known = dict(url.partition(", ")[::2] for url in urls)
+    return next((url for name, url in known.items() if "issue" in name.lower()), "the project's issue tracker")

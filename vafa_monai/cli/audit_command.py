@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from vafa_monai.audit import AuditSettings, Status
-from vafa_monai.cli.benchmark_command import names
-from vafa_monai.cli.say import say
-from vafa_monai.workflows import BundleAudit
+from vafa_monai.cli.command import parsed
+from vafa_monai.cli.run_command import checkpoint_files, names
+from vafa_monai.cli.say import log, say
+from vafa_monai.workflows import BundleAudit, BundleRun
+from vafa_monai.workflows.override import checkpoint_file
 
-__all__ = ["audit", "end_with"]
+__all__ = ["KNOWN", "audit", "end_with"]
+
+KNOWN = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(AuditSettings()).items()}
 
 EXIT_CODES = {Status.PASS: 0, Status.WARN: 0, Status.FAIL: 3}
 STRICT = {**EXIT_CODES, Status.WARN: 2}
@@ -34,28 +38,30 @@ def audit(
     Args:
         bundle: folder of the bundle.
         dataset_dir: folder of the data.
-        checkpoint: weights to audit, relative to the bundle; several with commas between.
+        checkpoint: weights to audit, a path from here or from the bundle, several with commas between.
         model_names: labels of the models with commas between; by default the names of their files.
         surrogate: other weights to transfer perturbations from; by default the next of ``checkpoint``.
         output: folder of ``<model>/audit.json``; by default ``eval/results`` of the bundle, where the report looks.
         strict: end with exit code 2 on a WARN.
-        **settings: ``--steps``, ``--queries``, ``--restarts``, ``--eps``, ``--q_max``, and config ids such as
-            ``--num_cases 10``.
+        **settings: ``--steps``, ``--queries``, ``--restarts``, ``--eps``, ``--q_max`` and the other settings of an
+            audit, and config ids such as ``--num_cases 10``.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    known, checkpoints = AuditSettings.__dataclass_fields__, names(checkpoint)
-    labels = names(model_names) if model_names is not None else [Path(name).stem for name in checkpoints]
-    if len(labels) != len(checkpoints) or len(set(labels)) < len(labels):
-        raise ValueError(f"model_names must be one for each of {checkpoints}, all different, got {labels!r}.")
+    log(logging.WARNING)
+    files = [str(file) for file in checkpoint_files(bundle, checkpoint)]
+    labels = [Path(name).stem for name in files] if model_names is None else names("model_names", model_names)
+    if len(labels) != len(files) or len(set(labels)) < len(labels):
+        raise ValueError(f"model_names must be one for each of {files}, all different, got {labels!r}.")
+    config = BundleRun(bundle=Path(bundle), overlays=["evaluate"]).config
+    asked = parsed({**config, **KNOWN}, settings)
     run = BundleAudit(
         bundle=Path(bundle),
         dataset_dir=Path(dataset_dir).resolve(),
-        checkpoints=checkpoints,
-        labels=dict(zip(checkpoints, labels, strict=True)),
-        surrogate=surrogate,
+        checkpoints=files,
+        labels=dict(zip(files, labels, strict=True)),
+        surrogate=None if surrogate is None else str(checkpoint_file(Path(bundle), surrogate)),
         output=None if output is None else Path(output),
-        settings={name: value for name, value in settings.items() if name in known},
-        overrides={name: value for name, value in settings.items() if name not in known},
+        settings={name: value for name, value in asked.items() if name in KNOWN},
+        overrides={name: value for name, value in asked.items() if name not in KNOWN},
         command=shlex.join(["vafa-monai", *sys.argv[1:]]),
         say=say,
     )

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vafa_monai.cli.say import say
-from vafa_monai.workflows import Benchmark
+from vafa_monai.cli.command import parsed
+from vafa_monai.cli.run_command import checkpoint_files, names
+from vafa_monai.cli.say import log, say
+from vafa_monai.workflows import Benchmark, BundleRun
 
 __all__ = ["benchmark"]
 
@@ -19,7 +21,7 @@ def benchmark(
     bundle: str,
     dataset_dir: str,
     attacks: str = "identity,pgd",
-    checkpoints: str = "models/model.pt",
+    checkpoint: str = "models/model.pt",
     output: str | None = None,
     title: str = "Adversarial robustness",
     **overrides: Any,
@@ -30,19 +32,21 @@ def benchmark(
         bundle: folder of the bundle.
         dataset_dir: folder of the data.
         attacks: names of the attacks with commas between, of ``configs/attacks``.
-        checkpoints: weights with commas between, relative to the bundle.
+        checkpoint: weights to evaluate, a path from here or from the bundle, several with commas between.
         output: folder of the report; by default ``eval/benchmark`` of the bundle.
         title: title of the report.
         **overrides: config ids and values, for every run, such as ``--attack_steps 100``.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    log(logging.WARNING)
+    asked = names("attacks", attacks)
+    config = BundleRun(bundle=Path(bundle), overlays=["evaluate", f"attacks/{asked[0]}"]).config
     run = Benchmark(
         bundle=Path(bundle),
         dataset_dir=Path(dataset_dir),
-        attacks=names(attacks),
-        checkpoints=names(checkpoints),
+        attacks=asked,
+        checkpoints=[str(file) for file in checkpoint_files(bundle, checkpoint)],
         output=None if output is None else Path(output),
-        overrides=overrides,
+        overrides=parsed(config, overrides),
         title=title,
         say=say,
     )
@@ -53,14 +57,3 @@ def benchmark(
         say(f"failed: {failure['model']}, {failure['attack']}, {failure['case']}: {failure['error']}")
     if outcome.failures:
         sys.exit(FAILED)
-
-
-def names(values: Any) -> list[str]:
-    """Return names that were given with commas between, as one text or as a list.
-
-    Example:
-        >>> names("identity, pgd"), names(("identity", "pgd"))
-        (['identity', 'pgd'], ['identity', 'pgd'])
-    """
-    several = values if isinstance(values, (list, tuple)) else str(values).split(",")
-    return [str(value).strip() for value in several]

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vafa_monai.cli.audit_command import end_with
+from vafa_monai.cli.audit_command import KNOWN, end_with
+from vafa_monai.cli.command import parsed
 from vafa_monai.cli.say import say
 from vafa_monai.nnunet import NNUNetAudit
 
@@ -20,7 +21,7 @@ def audit_nnunet(  # noqa: PLR0913 - the arguments of the audit
     labels: str,
     output: str = "audit.json",
     surrogate: str | None = None,
-    fold: int | str = 0,
+    fold: str = "0",
     checkpoint: str = "checkpoint_final.pth",
     mirroring: bool = True,
     device: str = "cpu",
@@ -40,7 +41,7 @@ def audit_nnunet(  # noqa: PLR0913 - the arguments of the audit
         mirroring: average over mirrored copies, as nnU-Net does by default; 8 times as slow.
         device: where the networks run, such as ``cuda``.
         strict: end with exit code 2 on a WARN.
-        **settings: ``--steps``, ``--queries``, ``--restarts``, ``--eps``, ``--q_max``.
+        **settings: ``--steps``, ``--queries``, ``--restarts``, ``--eps``, ``--q_max`` and others of an audit.
     """
     run = NNUNetAudit(
         model=Path(model),
@@ -48,12 +49,19 @@ def audit_nnunet(  # noqa: PLR0913 - the arguments of the audit
         labels=Path(labels),
         output=Path(output),
         surrogate=None if surrogate is None else Path(surrogate),
-        fold=fold,
+        fold=_fold(fold),
         checkpoint=checkpoint,
         mirroring=mirroring,
         device=device,
-        settings=settings,
+        settings=parsed(KNOWN, settings),
         command=shlex.join(["vafa-monai", *sys.argv[1:]]),
         say=say,
     )
     end_with(run.run(), strict)
+
+
+def _fold(fold: str) -> int | str:
+    """Return a fold as nnU-Net names it."""
+    if fold != "all" and not (fold.isascii() and fold.isdigit()):
+        raise ValueError(f"fold must be a number or all, got {fold!r}.")
+    return fold if fold == "all" else int(fold)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from vafa_monai.cli.run_command import beside, overrides_of
 from vafa_monai.cli.say import say
 from vafa_monai.reports import build_report
-from vafa_monai.workflows import Demo, DemoSettings, Reproduction, ReproductionSettings
+from vafa_monai.workflows import BundleRun, Demo, DemoSettings, Reproduction, ReproductionSettings
 
 __all__ = ["demo", "report", "reproduce"]
 
@@ -46,7 +47,7 @@ def report(
         say(f"{name}: {path}")
 
 
-def reproduce(
+def reproduce(  # noqa: PLR0913 - the arguments of the reproduction
     table: str,
     bundle: str,
     dataset_dir: str,
@@ -55,6 +56,7 @@ def reproduce(
     seed: int = 0,
     whole_volume: bool = False,
     bundle_name: str | None = None,
+    checkpoint: str | None = None,
     **overrides: Any,
 ) -> None:
     """Measure a table or the figure of the paper again, with the paper's values beside; a second call continues.
@@ -68,8 +70,11 @@ def reproduce(
         seed: seed of trainings and attacks.
         whole_volume: attack the whole volume instead of tile by tile, as published.
         bundle_name: dataset and network, such as ``synapse_unetr``; by default the name of the folder tells.
-        **overrides: config ids and values, for every run.
+        checkpoint: weights of the standard model, a path from here or from the bundle; by default ``models/model.pt``.
+        **overrides: config ids and values, for every run that has them.
     """
+    run = BundleRun(bundle=Path(bundle), overlays=["vaft", "evaluate"])
+    words = beside(overrides, ckpt_path=checkpoint)
     settings = ReproductionSettings(
         table=table,
         bundle=bundle,
@@ -79,6 +84,6 @@ def reproduce(
         seed=seed,
         whole_volume=whole_volume,
         bundle_name=bundle_name,
-        overrides=overrides,
+        overrides=overrides_of(run, words),
     )
     Reproduction(settings, say=say).run()

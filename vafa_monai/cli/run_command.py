@@ -2,76 +2,186 @@
 
 from __future__ import annotations
 
-import logging
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from vafa_monai.cli.say import say
+from vafa_monai.cli.command import parsed
+from vafa_monai.cli.say import log, say
 from vafa_monai.workflows import BundleRun
+from vafa_monai.workflows.override import checkpoint_file
 
-__all__ = ["attack", "evaluate", "train"]
+__all__ = ["attack", "beside", "checkpoint_files", "evaluate", "names", "overrides_of", "train"]
+
+TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "mlflow": ("mlflow",)}
 
 
 def train(
-    bundle: str, vaft: bool = False, attack: str | None = None, tracking: str | None = None, **overrides: Any
+    bundle: str,
+    dataset_dir: str | None = None,
+    vaft: bool = False,
+    attack: str | None = None,
+    checkpoint: str | None = None,
+    tracking: str | None = None,
+    **overrides: Any,
 ) -> None:
     """Train the model of a bundle, or harden it.
 
     Args:
         bundle: folder of the bundle.
+        dataset_dir: folder of the data; by default the one of the bundle.
         vaft: adversarial training from ``models/model.pt`` to ``models/model_vaft.pt``.
         attack: name of the attack to train on, of ``configs/attacks``; with ``vaft`` only.
+        checkpoint: weights to harden, a path from here or from the bundle; with ``vaft`` only.
         tracking: ``tensorboard`` or ``mlflow``, where losses and scores are to be seen, too.
-        **overrides: config ids and values, such as ``--dataset_dir DIR --epochs 20``.
+        **overrides: config ids and values, such as ``--epochs 20`` or ``--network_def#feature_size 16``.
     """
-    if attack is not None and not vaft:
-        raise ValueError(f"attack must come with --vaft, got {attack!r} without it.")
+    for name, value in (("attack", attack), ("checkpoint", checkpoint)):
+        if value is not None and not vaft:
+            raise ValueError(f"{name} must come with --vaft, got {value!r} without it.")
     overlays = [*(["vaft"] if vaft else []), *([f"attacks/{attack}"] if attack else []), *tracked("train", tracking)]
-    run = announce(bundle, overlays, overrides)
+    words = beside(overrides, dataset_dir=dataset_dir, pretrained_file=checkpoint)
+    run = prepared(bundle, overlays, words)
+    announce(run)
     run.check()
     run.run(progress="train#trainer")
 
 
-def evaluate(bundle: str, attack: str = "identity", tracking: str | None = None, **overrides: Any) -> None:
+def evaluate(
+    bundle: str,
+    dataset_dir: str | None = None,
+    attack: str = "identity",
+    checkpoint: str | None = None,
+    tracking: str | None = None,
+    **overrides: Any,
+) -> None:
     """Evaluate the model of a bundle under an attack; the default attack does nothing.
 
     Args:
         bundle: folder of the bundle.
+        dataset_dir: folder of the data; by default the one of the bundle.
         attack: name of the attack, of ``configs/attacks``.
+        checkpoint: weights to evaluate, a path from here or from the bundle, several with commas between; by default
+            ``models/model.pt`` of the bundle.
         tracking: ``tensorboard`` or ``mlflow``, where the robustness figures are to be seen, too.
-        **overrides: config ids and values, such as ``--ckpt_path models/model_vaft.pt``.
+        **overrides: config ids and values, such as ``--num_cases 10`` or ``--attack#steps 20``.
     """
     overlays = ["evaluate", f"attacks/{attack}", *tracked("evaluate", tracking)]
-    state = announce(bundle, overlays, overrides).run(progress="validate#evaluator")
-    say(f"mean foreground DSC {state.metrics['val_mean_dice']:.4f}")
+    for run in runs_of(bundle, overlays, checkpoint, beside(overrides, dataset_dir=dataset_dir)):
+        announce(run)
+        state = run.run(progress="validate#evaluator")
+        say(f"mean foreground DSC {state.metrics['val_mean_dice']:.4f}")
 
 
-def attack(bundle: str, attack: str, **overrides: Any) -> None:
+def attack(
+    bundle: str, attack: str, dataset_dir: str | None = None, checkpoint: str | None = None, **overrides: Any
+) -> None:
     """Attack the model of a bundle, write the attacked volumes, read them back and evaluate what was read.
 
     Args:
         bundle: folder of the bundle.
         attack: name of the attack, of ``configs/attacks``.
+        dataset_dir: folder of the data; by default the one of the bundle.
+        checkpoint: weights to attack, a path from here or from the bundle, several with commas between; by default
+            ``models/model.pt`` of the bundle.
         **overrides: config ids and values, such as ``--adv_dir DIR``.
     """
-    run = announce(bundle, ["evaluate", "attack", f"attacks/{attack}"], overrides)
-    state = run.run(progress="validate#evaluator")
-    say(f"mean foreground DSC {state.metrics['val_mean_dice']:.4f} before writing the volumes")
+    overlays = ["evaluate", "attack", f"attacks/{attack}"]
+    for run in runs_of(bundle, overlays, checkpoint, beside(overrides, dataset_dir=dataset_dir)):
+        announce(run)
+        state = run.run(progress="validate#evaluator")
+        say(f"mean foreground DSC {state.metrics['val_mean_dice']:.4f} before writing the volumes")
 
 
 def tracked(kind: str, tracking: str | None) -> list[str]:
     """Return the overlay that tracks a run, if it is to be.
 
     Example:
-        >>> tracked("train", "mlflow"), tracked("train", None)
-        (['tracking/train_mlflow'], [])
+        >>> tracked("train", None)
+        []
     """
-    return [f"tracking/{kind}_{tracking}"] if tracking else []
+    if tracking is None:
+        return []
+    if tracking not in TRACKERS:
+        raise ValueError(f"tracking must be one of {list(TRACKERS)}, got {tracking!r}.")
+    if not any(find_spec(package) for package in TRACKERS[tracking]):
+        remedy = "pip install 'vafa-monai[tracking]'"
+        raise ValueError(f"tracking must be by a package that is installed, got {tracking!r}; {remedy}.")
+    return [f"tracking/{kind}_{tracking}"]
 
 
-def announce(bundle: str, overlays: list[str], overrides: dict[str, Any]) -> BundleRun:
-    """Print the command that a run stands for."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    run = BundleRun(bundle=Path(bundle), overlays=overlays, overrides=overrides)
-    say(f"$ cd {bundle} && {run.command()}")
-    return run
+def beside(overrides: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+    """Return the config ids of a run with those that have an option, if it was given.
+
+    Raises:
+        ValueError: if an id is given both ways.
+
+    Example:
+        >>> beside({"epochs": "2"}, dataset_dir="data", pretrained_file=None)
+        {'epochs': '2', 'dataset_dir': 'data'}
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given.keys() & overrides.keys():
+        raise ValueError(f"{name} must be given once, got {overrides[name]!r} beside an option for the same.")
+    return {**overrides, **given}
+
+
+def runs_of(bundle: str, overlays: list[str], checkpoint: str | None, words: dict[str, Any]) -> list[BundleRun]:
+    """Return the run of every checkpoint, all of them checked before the first begins."""
+    if checkpoint is None:
+        return [prepared(bundle, overlays, words)]
+    files = checkpoint_files(bundle, checkpoint)
+    if len(files) > 1 and "model_name" in words:
+        raise ValueError(f"model_name must come with one checkpoint, got {words['model_name']!r} for {len(files)}.")
+    return [prepared(bundle, overlays, beside(words, ckpt_path=str(file))) for file in files]
+
+
+def prepared(bundle: str, overlays: list[str], words: Mapping[str, Any]) -> BundleRun:
+    """Return a run with what was typed; nothing is written or run yet."""
+    run = BundleRun(bundle=Path(bundle), overlays=overlays)
+    return replace(run, overrides=overrides_of(run, words))
+
+
+def overrides_of(run: BundleRun, words: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was typed for the ids of a run; weights are found from here or from the bundle."""
+    weights = {name: words[name] for name in ("ckpt_path", "pretrained_file") if name in words}
+    found = {name: str(checkpoint_file(run.bundle, str(word))) for name, word in weights.items()}
+    return {**parsed(run.config, words), **found}
+
+
+def announce(run: BundleRun) -> None:
+    """Print the command that a run stands for; it does the same from any folder."""
+    log()
+    say(f"$ cd {shlex.quote(os.path.abspath(run.bundle))} && {run.command()}")  # noqa: PTH100 - links stay
+
+
+def checkpoint_files(bundle: str | Path, checkpoint: str | Sequence[str]) -> list[Path]:
+    """Return the files of weights that were asked for, one or several with commas between.
+
+    Raises:
+        ValueError: if one is not there, or two are the same or of the same name, which labels their results.
+    """
+    folder = Path(bundle)
+    whole = isinstance(checkpoint, str) and any((root / checkpoint).is_file() for root in (Path(), folder))
+    files = [checkpoint_file(folder, one) for one in ([str(checkpoint)] if whole else names("checkpoint", checkpoint))]
+    if len({file.stem for file in files}) < len(files):
+        raise ValueError(f"checkpoint must be files of different names, got {list(map(str, files))!r}.")
+    return files
+
+
+def names(argument: str, values: str | Sequence[str]) -> list[str]:
+    """Return names that were given with commas between, as one text or as a list.
+
+    Example:
+        >>> names("attacks", "identity, pgd"), names("attacks", "['identity','pgd']")
+        (['identity', 'pgd'], ['identity', 'pgd'])
+    """
+    several = values.strip("[]()").split(",") if isinstance(values, str) else values
+    found = [str(value).strip().strip("'\"") for value in several]
+    if not all(found):
+        raise ValueError(f"{argument} must be names with commas between, got {values!r}.")
+    return found

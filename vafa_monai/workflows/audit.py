@@ -21,10 +21,13 @@ from vafa_monai.reports.verdict import measured_of
 from vafa_monai.workflows.audit_subject import BundleModel, load_subject
 from vafa_monai.workflows.audit_teller import AuditTeller
 from vafa_monai.workflows.fingerprint import digest, run_facts
+from vafa_monai.workflows.override import refuse_taken
 
 __all__ = ["BundleAudit"]
 
 FILE = "audit.json"
+OWN: tuple[str, ...] = ("applied_attack", "attack", "attack_name", "attack_role", "attack_steps", "compile_attack")
+OWN += ("ckpt_dir", "ckpt_path", "model_file", "model_name", "results_dir", "save_predictions")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,7 @@ class BundleAudit:
 
     def __post_init__(self) -> None:
         """Refuse what is not there."""
+        refuse_taken(self.overrides, OWN)
         if not self.checkpoints:
             raise ValueError(f"checkpoint must be at least one file, got {self.checkpoints!r}.")
         for name in (*self.checkpoints, *([self.surrogate] if self.surrogate else [])):

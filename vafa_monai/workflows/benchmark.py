@@ -21,10 +21,21 @@ from vafa_monai.handlers.result_summary import merge_results
 from vafa_monai.reports import build_report
 from vafa_monai.workflows.benchmark_plan import Item, Setting, expected_bytes, plan_items
 from vafa_monai.workflows.benchmark_record import Records
+from vafa_monai.workflows.override import refuse_taken
 from vafa_monai.workflows.time_left import TimeLeft
 
 __all__ = ["Benchmark", "BenchmarkOutcome"]
 
+OWN = (
+    "attack_name",
+    "ckpt_dir",
+    "ckpt_path",
+    "model_file",
+    "model_name",
+    "results_dir",
+    "val_batch_size",
+    "cache_rate",
+)
 PATIENCE = timedelta(days=30)  # the first process waits for the others as long as they take
 
 
@@ -77,6 +88,7 @@ class Benchmark:
         for name, values in (("attacks", self.attacks), ("checkpoints", self.checkpoints)):
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{name} must be at least one, all different, got {list(values)!r}.")
+        refuse_taken(self.overrides, OWN)
         for setting in self.settings():
             if not setting.checkpoint.is_file():
                 raise ValueError(f"checkpoints must be existing files, got {str(setting.checkpoint)!r}.")

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from vafa_monai.data import check_checkpoint, read_checkpoint, sha256, whole_file, write_json
 from vafa_monai.data.weights import difference, flaw
 from vafa_monai.handlers.provenance import versions
+from vafa_monai.workflows.bundle_run import as_config
 from vafa_monai.workflows.checkpoint_form import CheckpointForm, RecognizedCheckpoint, recognize_checkpoint
+from vafa_monai.workflows.override import merged_config, require_known
 
 __all__ = ["Conversion", "build_bundle_network", "convert_checkpoint"]
 
@@ -56,14 +58,15 @@ def build_bundle_network(bundle: str | Path, overrides: Mapping[str, Any] | None
         overrides: config ids and their values, such as ``{"num_classes": 14}``.
 
     Raises:
-        ValueError: if there is no such config or it has no ``network_def`` that is a network.
+        ValueError: if there is no such config or id, or no ``network_def`` that is a network.
     """
     config = Path(bundle) / "configs" / "inference.json"
     if not config.is_file():
         raise ValueError(f"bundle must be a folder with configs/inference.json, got {str(bundle)!r}.")
     parser = ConfigParser()
     parser.read_config(str(config))
-    parser.update(dict(overrides or {}))
+    require_known(merged_config([config]), overrides or ())
+    parser.update({name: as_config(name, value) for name, value in (overrides or {}).items()})
     network = parser.get_parsed_content("network_def") if "network_def" in parser else None
     if not isinstance(network, nn.Module):
         raise ValueError(f"network_def must be a network in {str(config)!r}, got {type(network).__name__}.")

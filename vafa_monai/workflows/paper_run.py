@@ -9,6 +9,7 @@ from typing import Any
 
 from vafa_monai.reports.attack_name import CLEAN
 from vafa_monai.workflows.bundle_run import BundleRun
+from vafa_monai.workflows.override import is_known, require_known
 from vafa_monai.workflows.paper_attack import Measurement
 from vafa_monai.workflows.paper_setting import Hardening, PaperSetting, bundle_name_of, paper_setting
 
@@ -43,7 +44,7 @@ class ReproductionSettings:
         seed: seed of trainings and attacks.
         whole_volume: attack through the sliding window of the bundle instead of window by window, as published.
         bundle_name: dataset and network, such as ``"synapse_unetr"``; by default the name of the folder tells.
-        overrides: config ids and their values, for every run. ``ckpt_path`` is the standard model.
+        overrides: config ids and their values, for every run that has them. ``ckpt_path`` is the standard model.
     """
 
     table: str
@@ -176,11 +177,20 @@ class PaperRuns:
 
     def _run(self, overlays: list[str], overrides: Mapping[str, Any]) -> BundleRun:
         where = {"dataset_dir": str(Path(self.settings.dataset_dir).resolve()), "seed": self.settings.seed}
-        return BundleRun(bundle=self.bundle, overlays=overlays, overrides={**where, **overrides})
+        config = BundleRun(bundle=self.bundle, overlays=overlays).config
+        general = {*self.overrides, *QUICK_EVALUATION, *QUICK_TRAINING}  # for every run that has them
+        known = {name: value for name, value in overrides.items() if name not in general or is_known(config, name)}
+        return BundleRun(bundle=self.bundle, overlays=overlays, overrides={**where, **known})
 
     def _refuse(self, overrides: Mapping[str, Any]) -> None:
-        """Refuse to override what the command sets itself and what the table is about."""
+        """Refuse to override what the command sets itself, what the table is about, and what no run has."""
         for names, owner in ((OWN, "the command"), (self.setting.varied, self.setting.table)):
             taken = sorted(set(names) & overrides.keys())
             if taken:
                 raise ValueError(f"overrides must leave {', '.join(names)} to {owner}, got {', '.join(taken)}.")
+        chains = [["evaluate", f"attacks/{one.overlay}", *self._tiles()] for one in self.setting.measurements]
+        chains += [list(one.overlays) for one in self.setting.hardenings]
+        configs = [BundleRun(bundle=self.bundle, overlays=chain).config for chain in chains]
+        for name in overrides:
+            if not any(is_known(config, name) for config in configs):
+                require_known(configs[0], [name])
