@@ -53,6 +53,7 @@ CHAPTERS: dict[str, tuple[Callable[..., None], ...]] = {
     "Read": (report, compare, leaderboard, reproduce),
     "Share": (package, fetch, label_app),
 }
+COMMANDS = Commands(CHAPTERS)
 BUGS = (AttributeError, LookupError, NameError, AssertionError, NotImplementedError, ArithmeticError, RecursionError)
 LONGEST = 600  # letters of a sentence; torch lists every tensor that does not fit
 
@@ -65,7 +66,7 @@ def main() -> None:
     """Run the command; bad input ends it with one sentence and exit code 1, an interrupt with one line."""
     before = signal.signal(signal.SIGTERM, _terminate) if current_thread() is main_thread() else None
     try:
-        with Commands(CHAPTERS).make_context("vafa-monai", sys.argv[1:]) as context:
+        with COMMANDS.make_context("vafa-monai", sys.argv[1:]) as context:
             context.command.invoke(context)
     except click.exceptions.Exit as ended:
         sys.exit(ended.exit_code)
