@@ -10,6 +10,7 @@ import torch
 from monai.utils import StrEnum
 from torch import Tensor
 
+from vafa_monai.attacks.isolation import NetworkError, ours
 from vafa_monai.attacks.move import Move, SteepestMove
 from vafa_monai.attacks.objective import judge
 
@@ -135,7 +136,12 @@ def better(found: Ascent | None, current: Ascent) -> Ascent:
 
 def _gradient(value: Tensor, variable: Tensor) -> Tensor:
     """Return the gradient of every sample's own value; refuse one that is not finite."""
-    (gradient,) = torch.autograd.grad(value.sum(), variable)
+    try:
+        (gradient,) = torch.autograd.grad(value.sum(), variable, allow_unused=True)
+    except RuntimeError as error:
+        raise ours(error, "network and loss must be differentiable") from error
+    if gradient is None:
+        raise NetworkError("network must give a gradient to its inputs, got logits that do not depend on them.")
     if not torch.stack(gradient.aminmax()).isfinite().all():  # the sign of NaN is 0: the attack would stand still
         raise RuntimeError("network must have finite gradients, got NaN or infinite ones; check the network.")
     return gradient

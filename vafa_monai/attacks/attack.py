@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from monai.data import MetaTensor
@@ -12,15 +12,16 @@ from monai.utils import convert_to_dst_type
 from torch import Tensor
 
 from vafa_monai.attacks.ascent import Ascent
-from vafa_monai.attacks.isolation import isolated
+from vafa_monai.attacks.isolation import GuardedNetwork, isolated
 from vafa_monai.attacks.objective import LossObjective
-from vafa_monai.attacks.setting import require_range
+from vafa_monai.attacks.setting import as_python, require_range
 from vafa_monai.losses import dice_ce
 from vafa_monai.losses.voxel_loss import class_indices
 
 __all__ = ["Attack", "GradientAttack", "LossAttack", "Network"]
 
 Network = Callable[[Tensor], Tensor]
+ROUNDING = 1e-5  # of the width: float32 through a block DCT and back
 RANGE_TOLERANCE = 1e-4  # of the width of value_range: resampling and float32 round a little beyond it
 
 
@@ -37,13 +38,16 @@ class Attack(ABC):
 
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
+        for item in fields(self):
+            object.__setattr__(self, item.name, as_python(getattr(self, item.name, None)))
         object.__setattr__(self, "value_range", require_range("value_range", self.value_range))
 
     def __call__(self, inputs: Tensor, targets: Tensor, network: Network) -> Tensor:
         """Attack a batch.
 
         The network is left as it was found: weights, gradients, buffers, train or eval mode. The mode is the caller's
-        choice; an attack on a network in eval mode is what an adversary meets.
+        choice; an attack on a network in eval mode is what an adversary meets. The network gets copies, into which it
+        may write, and what comes out is measured against the clean volume: intensities and budget, whoever broke them.
 
         Args:
             inputs: volumes of shape ``(B, C, H, W, D)``, inside ``value_range``.
@@ -57,27 +61,59 @@ class Attack(ABC):
         Raises:
             ValueError: if ``inputs`` are not 5D, not finite or outside ``value_range``, or ``targets`` do not fit them
                 or are no whole numbers.
-            RuntimeError: if the network gives no finite loss, so that no attack is possible.
+            TypeError: if ``inputs`` or what the network returns is no tensor.
+            RuntimeError: if the network gives no finite loss or no gradient, so that no attack is possible, or if the
+                attack returns anything but finite volumes inside its budget and ``value_range``.
         """
         adv = self.run(inputs, targets, network).adv
         return convert_to_dst_type(adv, dst=inputs)[0] if isinstance(inputs, MetaTensor) else adv
 
     def run(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
         """Attack a batch and return, beside the volumes, the variable that made them; arguments as in a call."""
-        volume, labels = _plain(inputs).detach(), _plain(targets).detach()
-        labels = labels if labels.is_floating_point() else labels.long()  # no loss knows bool or uint16
-        self._check(volume, labels)
-        with torch.enable_grad(), isolated(network, volume.device, seed=getattr(self, "seed", 0)):
-            found = self._search(volume, labels, network)
-        if not torch.isfinite(found.adv).all():
-            raise RuntimeError(
-                f"{type(self).__name__} must return finite volumes, got NaN; check the network and loss."
-            )
-        return replace(found, adv=found.adv.detach().to(volume.dtype))
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            clean, labels = (_copied(*pair) for pair in (("inputs", inputs), ("targets", targets)))
+            labels = labels if labels.is_floating_point() else labels.long()  # no loss knows bool or uint16
+            self._check(clean, labels)
+            with isolated(network, clean.device, seed=getattr(self, "seed", 0)):
+                found = self._search(clean.clone(), labels, GuardedNetwork(network))
+            adv = found.adv.detach().to(clean.dtype)
+            with torch.no_grad():
+                self._require_kept(clean, adv)
+        return replace(found, adv=adv)
 
     @abstractmethod
     def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
         """Find the attacked volumes for inputs that passed the checks."""
+
+    def _limits(self, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """Return lowest and highest intensity allowed, each ``(B, C, 1, 1, 1)`` or ``(B, 1, 1, 1, 1)``."""
+        low, high = (clean.new_full((len(clean), 1, 1, 1, 1), bound) for bound in self.value_range)
+        return low, high
+
+    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+        """Return by how much each sample is beyond the budget of the attack, ``(B,)``, in intensities of ``clean``.
+
+        Every result is refused where this is positive beyond rounding. Where only a part of the change of a volume is
+        left, it is no larger. An attack without a budget but the intensities, as here, has 0.
+        """
+        return clean.new_zeros(len(clean))
+
+    def _require_kept(self, clean: Tensor, adv: Tensor) -> None:
+        """Refuse a result that is not finite, or not inside the allowed intensities and the budget."""
+        name = type(self).__name__
+        if adv.shape != clean.shape:
+            raise RuntimeError(f"{name} must return volumes of shape {tuple(clean.shape)}, got {tuple(adv.shape)}.")
+        if not torch.isfinite(adv).all():
+            raise RuntimeError(f"{name} must return finite volumes, got NaN; check the network and loss.")
+        low, high = self._limits(clean)
+        width, beyond = (high - low).flatten(1).amax(1), _outside(adv, low, high)
+        if (beyond > RANGE_TOLERANCE * width).any():
+            raise RuntimeError(f"{name} must keep the allowed intensities, got one {beyond.max():.4g} outside of them.")
+        reach = torch.maximum(torch.maximum(low.abs(), high.abs()).flatten(1).amax(1), clean.abs().flatten(1).amax(1))
+        slack = ROUNDING * width + 4 * torch.finfo(clean.dtype).eps * reach + _outside(clean, low, high)
+        excess = self._excess(clean, adv)
+        if not (excess <= slack).all():
+            raise RuntimeError(f"{name} must stay inside its budget, got a volume {excess.max():.4g} beyond it.")
 
     @property
     def asks_network(self) -> bool:
@@ -155,6 +191,13 @@ class GradientAttack(LossAttack):
     """An attack that climbs the loss of the network by its gradient to the input; arguments as :class:`LossAttack`."""
 
 
-def _plain(tensor: Tensor) -> Tensor:
-    """Strip the metadata, which every operation of an attack would otherwise copy."""
-    return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
+def _copied(name: str, tensor: Tensor) -> Tensor:
+    """Return a copy without the metadata, which every operation of an attack would otherwise copy."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}.")
+    return (tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor).detach().clone()
+
+
+def _outside(volume: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Return how far each sample reaches beyond the intensities, ``(B,)``; 0 inside."""
+    return torch.maximum(low - volume, volume - high).flatten(1).amax(1).clamp_min(0)

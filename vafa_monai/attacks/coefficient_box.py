@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vafa_monai.attacks.grey_level import LEVELS
 from vafa_monai.frequency import block_idct, split_blocks
 
-__all__ = ["CoefficientBox", "band_mask"]
+__all__ = ["CoefficientBox", "band_mask", "block_rms"]
 
 
 def band_mask(block_size: Sequence[int], band: Sequence[float]) -> Tensor:
@@ -28,6 +29,20 @@ def band_mask(block_size: Sequence[int], band: Sequence[float]) -> Tensor:
     height, width, depth = torch.meshgrid(*shares, indexing="ij")
     frequency = torch.maximum(torch.maximum(height, width), depth)
     return (band[0] <= frequency) & (frequency < band[1])
+
+
+def block_rms(change: Tensor, block_size: Sequence[int]) -> Tensor:
+    """Return the root mean square of the block that changed most, ``(B,)``; 0 beyond the far ends of the volume.
+
+    By Parseval it is that of the coefficients of the block, whatever was clipped and cropped away since.
+
+    Args:
+        change: of volumes ``(B, C, H, W, D)``.
+        block_size: block edges ``(h, w, d)`` in voxels.
+    """
+    lacks = [-size % edge for size, edge in zip(change.shape[2:], block_size, strict=True)]
+    padded = F.pad(change, [part for lack in reversed(lacks) for part in (0, lack)])
+    return split_blocks(padded, block_size).square().mean((-3, -2, -1)).flatten(1).amax(1).sqrt()
 
 
 @dataclass(frozen=True)
@@ -60,6 +75,12 @@ class CoefficientBox:
         change = block_idct(variable)[:, :, :height, :width, :depth] / LEVELS
         low, high = self.value_range
         return torch.add(self.clean, change, alpha=high - low).clamp(low, high).to(self.clean.dtype)
+
+    def excess(self, adv: Tensor) -> Tensor:
+        """Return by how much the root mean square of any block of each volume is outside the box, ``(B,)``."""
+        low, high = self.value_range
+        share = band_mask(self.block_size, self.band).double().mean().sqrt().item()
+        return block_rms(adv - self.clean, self.block_size) - share * self.radius / LEVELS * (high - low)
 
     def project(self, variable: Tensor) -> Tensor:
         """Return the nearest difference inside the box and the band."""

@@ -16,6 +16,7 @@ from vafa_monai.attacks.ascent import Ascent
 from vafa_monai.attacks.attack import Attack, Network
 from vafa_monai.attacks.cos_pgd import CosPGD
 from vafa_monai.attacks.frequency_pgd import FrequencyPGD
+from vafa_monai.attacks.isolation import require_numbers
 from vafa_monai.attacks.setting import require_at_least, require_block_size, require_count
 from vafa_monai.attacks.square_attack import SquareAttack
 from vafa_monai.attacks.vafa import VAFA
@@ -132,6 +133,10 @@ class AttackEnsemble(Attack):
             "square": SquareAttack(eps=self.eps, queries=self.queries, seed=self.seed, **common),
         }
 
+    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+        """Return what is left of the excess over the budget that a sample fits best."""
+        return torch.stack([attack._excess(clean, adv) for attack in self.members.values()]).amin(0)
+
     def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> EnsembleAscent:
         adv, dice = self.clip(inputs).clone(), _measure(network, inputs, targets)
         lowest, worst = _foreground(dice), [UNHARMED] * len(inputs)
@@ -173,9 +178,12 @@ def class_dice(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _measure(network: Network, volume: Tensor, targets: Tensor) -> Tensor:
-    """Return the DSC that ``network`` leaves of every class."""
+    """Return the DSC that ``network`` leaves of every class; refuse one channel, which not all members can attack."""
     with torch.no_grad():
-        return class_dice(network(volume), targets)
+        logits = require_numbers(network(volume))
+    if logits.shape[1] == 1:
+        raise ValueError("network must return a channel for every class to AttackEnsemble, got 1 channel.")
+    return class_dice(logits, targets)
 
 
 def _foreground(dice: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ class FrequencyPGD(GradientAttack):
             require_at_least("step_size", self.step_size, 0)
 
     def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
-        box = CoefficientBox(inputs, self.value_range, self.block_size, self.q_max / 2, self.band)
+        box = self._box(inputs)
         step_size = STEP_SHARE * box.radius / max(self.steps, 1) if self.step_size is None else self.step_size
         return climb(
             box,
@@ -78,3 +78,10 @@ class FrequencyPGD(GradientAttack):
             steps=self.steps,
             iterate=self.iterate,
         )
+
+    def _box(self, inputs: Tensor) -> CoefficientBox:
+        """Return what may change."""
+        return CoefficientBox(inputs, self.value_range, self.block_size, self.q_max / 2, self.band)
+
+    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+        return self._box(clean).excess(adv)

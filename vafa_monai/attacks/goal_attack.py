@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vafa_monai.attacks.ascent import Ascent
 from vafa_monai.attacks.attack import LossAttack, Network
-from vafa_monai.attacks.objective import require_tensor
+from vafa_monai.attacks.isolation import require_numbers
 from vafa_monai.attacks.organ_goal import OrganGoal
 from vafa_monai.attacks.wrapper import AttackWrapper
 
@@ -108,7 +108,7 @@ class GoalAttack(AttackWrapper):
     def _predict(self, volume: Tensor, network: Network) -> Tensor:
         """Return the classes that the network finds, ``(B, 1, H, W, D)``; refuse a goal beyond them."""
         with torch.no_grad():
-            logits = require_tensor(network(volume))
+            logits = require_numbers(network(volume))
         classes = max(logits.shape[1], 2)
         asked = [*self.goal.organs, getattr(self.goal, "replacement", None) or 0]
         if max(asked) >= classes:

@@ -46,3 +46,7 @@ class Identity(Attack):
         scale = GreyScale(self.value_range)
         stretch = self.output_norm == OutputNorm.SLICE_MINMAX
         return Ascent(scale.from_unit(stretch_slices(scale.to_unit(inputs))) if stretch else inputs.clone())
+
+    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+        stretch = self.output_norm == OutputNorm.SLICE_MINMAX
+        return super()._excess(clean, adv) if stretch else (adv - clean).abs().flatten(1).amax(1)

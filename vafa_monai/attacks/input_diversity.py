@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vafa_monai.attacks.objective import LossObjective, require_tensor
+from vafa_monai.attacks.isolation import require_tensor
+from vafa_monai.attacks.objective import LossObjective
 from vafa_monai.frequency import contract
 
 __all__ = ["DiverseObjective", "seen_differently"]

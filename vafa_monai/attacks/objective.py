@@ -10,7 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Judgement", "LossObjective", "PenalizedObjective", "judge", "require_tensor"]
+from vafa_monai.attacks.isolation import require_tensor
+from vafa_monai.losses.voxel_loss import refuse_void_softmax
+
+__all__ = ["Judgement", "LossObjective", "PenalizedObjective", "judge"]
 
 
 class Judgement(NamedTuple):
@@ -67,6 +70,7 @@ class LossObjective:
     def judge(self, adv: Tensor, step: int) -> Judgement:
         """Return what is climbed at ``step``, and what iterates are compared by."""
         logits = _checked(self.predict(adv, step), self.highest_label)
+        refuse_void_softmax(self.loss_function, logits.shape[1])
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         loss_function, harm = self.loss_function, getattr(self.loss_function, "harm", None)
         if hasattr(loss_function, "at"):
@@ -103,13 +107,6 @@ class PenalizedObjective:
         judgement = judge(self.objective, adv, step)
         penalty = self.penalty(adv)
         return Judgement(*(part - penalty for part in judgement))
-
-
-def require_tensor(logits: Tensor) -> Tensor:
-    """Refuse an output of a network that is no tensor."""
-    if not isinstance(logits, Tensor):
-        raise TypeError(f"network must return one tensor of logits, got {type(logits).__name__}; is it in train mode?")
-    return logits
 
 
 def _checked(logits: Tensor, highest_label: float) -> Tensor:

@@ -10,7 +10,8 @@ import torch
 from monai.utils import StrEnum
 from torch import Tensor
 
-from vafa_monai.attacks.grey_level import GreyScale, OutputNorm, constant_slices, stretch_slices
+from vafa_monai.attacks.coefficient_box import block_rms
+from vafa_monai.attacks.grey_level import LEVELS, GreyScale, OutputNorm, constant_slices, stretch_slices
 from vafa_monai.attacks.noise import uniform_like
 from vafa_monai.frequency import block_dct, block_idct, pad_to_blocks, quantize
 
@@ -96,6 +97,16 @@ class QuantizationTable:
     def apply(self, variable: Tensor, step: int) -> Tensor:
         """Return the attacked volume in ``value_range``."""
         return self.scale.from_unit(self.unit_image(variable, step)).to(self.clean.dtype)
+
+    def excess(self, adv: Tensor) -> Tensor:
+        """Return by how much any block of each volume moved further than half of the largest step, ``(B,)``.
+
+        A stretch of slices has no bound but the intensities.
+        """
+        if self.output_norm == OutputNorm.SLICE_MINMAX:
+            return adv.new_zeros(len(adv))
+        low, high = self.value_range
+        return block_rms(adv - self.clean, self.block_size) - self.q_max / 2 / LEVELS * (high - low)
 
     def project(self, variable: Tensor) -> Tensor:
         """Return the nearest table between ``q_min`` and ``q_max``."""

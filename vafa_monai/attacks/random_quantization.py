@@ -64,7 +64,17 @@ class RandomQuantization(Attack):
         return False
 
     def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
-        table = QuantizationTable(
+        table = self._table(inputs)
+        with torch.no_grad():
+            steps = table.start()
+            return Ascent(table.apply(steps, 0), steps)
+
+    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+        return self._table(clean).excess(adv)
+
+    def _table(self, inputs: Tensor) -> QuantizationTable:
+        """Return what is done."""
+        return QuantizationTable(
             clean=inputs,
             value_range=self.value_range,
             block_size=self.block_size,
@@ -76,6 +86,3 @@ class RandomQuantization(Attack):
             output_norm=OutputNorm(self.output_norm),
             start_seed=self.seed,
         )
-        with torch.no_grad():
-            steps = table.start()
-            return Ascent(table.apply(steps, 0), steps)

@@ -82,6 +82,15 @@ class RangeAdapter(AttackWrapper):
         adv = units.native(found.adv).clamp(units.low, units.low + units.width)
         return torch.where(found.adv == scaled, volume, adv), found.details()  # what is not changed stays to the bit
 
+    def _limits(self, clean: Tensor) -> tuple[Tensor, Tensor]:
+        low, width = sample_range(clean)
+        return low, low + width
+
+    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+        units = _Units(clean, self.value_range)
+        scale = units.width.flatten(1).amax(1) / units.span
+        return scale * self.attack._excess(units.scaled(clean), units.scaled(adv))
+
     def _check(self, inputs: Tensor, targets: Tensor) -> None:
         """Refuse what cannot be attacked; every finite intensity is allowed."""
         if inputs.ndim == 5 and inputs.is_floating_point() and inputs.numel() and inputs.isfinite().all():

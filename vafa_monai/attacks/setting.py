@@ -7,9 +7,24 @@ from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
-__all__ = ["describe", "require_at_least", "require_block_size", "require_count", "require_range"]
+__all__ = ["as_python", "describe", "require_at_least", "require_block_size", "require_count", "require_range"]
+
+
+def as_python(value: Any) -> Any:
+    """Return numbers of NumPy and tensors of one number as those of Python, in sequences too; all else as it is.
+
+    Example:
+        >>> as_python((np.float32(0.5), np.int64(3))), as_python(np.array([8, 8]))
+        ((0.5, 3), [8, 8])
+    """
+    if isinstance(value, (np.generic, np.ndarray)) or (isinstance(value, Tensor) and value.ndim == 0):
+        return value.tolist()
+    if type(value) in (list, tuple):
+        return type(value)(as_python(item) for item in value)
+    return value
 
 
 def require_at_least(name: str, value: float, lowest: float) -> None:

@@ -60,6 +60,9 @@ class SquareAttack(LossAttack):
         if self.eps == 0:
             warnings.warn("eps is 0, so SquareAttack changes nothing.", stacklevel=3)
 
+    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+        return VoxelBall(clean, self.eps * self.width, self.value_range).excess(adv)
+
     @property
     def _steps(self) -> int:
         return self.queries

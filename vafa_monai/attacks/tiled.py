@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from vafa_monai.attacks.ascent import Ascent
-from vafa_monai.attacks.attack import Network
+from vafa_monai.attacks.attack import Attack, Network
+from vafa_monai.attacks.range_adapter import RangeAdapter
 from vafa_monai.attacks.setting import require_block_size
 from vafa_monai.attacks.wrapper import AttackWrapper
 
@@ -33,7 +35,8 @@ class TiledAttack(AttackWrapper):
 
     Raises:
         TypeError: if ``attack`` is no attack.
-        ValueError: if ``roi_size`` is impossible, or ``value_range`` is not that of ``attack``.
+        ValueError: if ``roi_size`` is impossible, ``value_range`` is not that of ``attack``, or ``attack`` has a
+            :class:`RangeAdapter` in it, which would measure the intensities of each tile instead of the volume.
 
     Example:
         >>> import torch
@@ -49,18 +52,47 @@ class TiledAttack(AttackWrapper):
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
         super().__post_init__()
+        inside: Attack = self.attack
+        while isinstance(inside, AttackWrapper):
+            if isinstance(inside, RangeAdapter):
+                raise ValueError(
+                    "attack must not take the intensities of each tile for those of the volume, got a RangeAdapter; "
+                    "put the RangeAdapter around the TiledAttack."
+                )
+            inside = inside.attack
         object.__setattr__(self, "roi_size", require_block_size(self.roi_size, name="roi_size"))
 
     def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
         height, width, depth = inputs.shape[2:]
-        padding = [part for edge, size in zip(self.roi_size[::-1], (depth, width, height), strict=True)
-                   for part in (0, max(edge - size, 0))]  # fmt: skip
-        volume, labels = F.pad(inputs, padding, mode="replicate"), F.pad(targets.float(), padding, mode="replicate")
-        labels = labels.to(targets.dtype)
+        volume, labels = self._padded(inputs), self._padded(targets.float()).to(targets.dtype)
         adv = volume.clone()
         for tile in self._tiles(volume):
             adv[tile] = self.attack(volume[tile], labels[tile], network)
         return Ascent(adv[:, :, :height, :width, :depth].contiguous())
+
+    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+        """Return the excess of every tile over the budget of its attack, in the voxels that no later one overwrote."""
+        volume = self._padded(clean)
+        change = F.pad(adv - clean, [part for pair in self._lacks(clean)[::-1] for part in (0, pair)])
+        tiles = list(self._tiles(volume))
+        owner = torch.zeros(volume.shape[2:], dtype=torch.int, device=clean.device)
+        for number, tile in enumerate(tiles):
+            owner[tile[2:]] = number
+        return torch.stack(
+            [
+                self.attack._excess(volume[tile], volume[tile] + change[tile] * (owner[tile[2:]] == number))
+                for number, tile in enumerate(tiles)
+            ]
+        ).amax(0)
+
+    def _lacks(self, volume: Tensor) -> list[int]:
+        """Return how much shorter than a tile each axis is."""
+        return [max(edge - size, 0) for edge, size in zip(self.roi_size, volume.shape[2:], strict=True)]
+
+    def _padded(self, volume: Tensor) -> Tensor:
+        """Return a volume no shorter than a tile."""
+        padding = [part for lack in self._lacks(volume)[::-1] for part in (0, lack)]
+        return F.pad(volume, padding, mode="replicate")
 
     def _tiles(self, volume: Tensor) -> Iterator[tuple[slice, ...]]:
         """Yield the tiles, the first axis slowest."""

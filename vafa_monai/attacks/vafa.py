@@ -175,6 +175,9 @@ class VAFA(GradientAttack):
             shared=self.shared_table,
         )
 
+    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+        return self._table(clean).excess(adv)
+
     def _with_similarity(self, inputs: Tensor, objective: LossObjective) -> LossObjective | PenalizedObjective:
         """Subtract the dissimilarity of Eq. 2; the statistics of the clean volume are computed once."""
         if self.ssim_weight == 0:

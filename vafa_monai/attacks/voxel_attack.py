@@ -57,6 +57,9 @@ class VoxelAttack(GradientAttack):
         offset = self._offset(inputs, self.seed + run) if self.random_start or run else None
         return VoxelBall(inputs, self.eps * self.width, self.value_range, offset, self.norm)
 
+    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+        return VoxelBall(clean, self.eps * self.width, self.value_range, norm=self.norm).excess(adv)
+
     def _offset(self, inputs: Tensor, seed: int) -> Tensor:
         """Return a random point of the ball of radius 1."""
         if self.norm == Norm.LINF:

@@ -39,6 +39,12 @@ class VoxelBall:
         """Return the variable, which is the image."""
         return variable
 
+    def excess(self, adv: Tensor) -> Tensor:
+        """Return by how much each volume is outside the ball, ``(B,)``."""
+        change = adv - self.clean
+        size = rms(change).flatten() if self.norm == Norm.L2 else change.abs().flatten(1).amax(1)
+        return size - self.radius
+
     def project(self, variable: Tensor) -> Tensor:
         """Return the nearest volume of the ball; with ``"l2"`` a near one: shortened first, then cut."""
         low, high = self.value_range

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from vafa_monai.attacks.attack import Attack
 
 __all__ = ["AttackWrapper"]
@@ -37,3 +39,6 @@ class AttackWrapper(Attack):
     def asks_network(self) -> bool:
         """Whether the attack inside does."""
         return self.attack.asks_network
+
+    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+        return self.attack._excess(clean, adv)

@@ -13,8 +13,7 @@ from monai.utils import StrEnum, convert_to_dst_type
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from vafa_monai.attacks.isolation import isolated
-from vafa_monai.attacks.objective import require_tensor
+from vafa_monai.attacks.isolation import isolated, require_tensor
 from vafa_monai.handlers.room import Room, attack_in_room
 from vafa_monai.inferers import InferredNetwork, PassCounter, evaluating, whole_network
 

@@ -14,7 +14,7 @@ from monai.utils import BlendMode, PytorchPadMode, convert_to_dst_type, ensure_t
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from vafa_monai.attacks.objective import require_tensor
+from vafa_monai.attacks.isolation import require_tensor
 from vafa_monai.inferers.repeatable import RepeatableCalls
 from vafa_monai.inferers.window_grid import Place, WindowGrid
 
