@@ -8,6 +8,7 @@ from pathlib import Path
 from vafa_monai.cli.say import say
 from vafa_monai.label import install_app
 from vafa_monai.workflows import Package, fetch_bundle
+from vafa_monai.workflows.archive import MOST_BYTES
 
 __all__ = ["fetch", "label_app", "package"]
 
@@ -48,15 +49,16 @@ def package(
         say(f"package: {job.write()}")
 
 
-def fetch(source: str, output: str = ".", sha256: str | None = None) -> None:
+def fetch(source: str, output: str = ".", sha256: str | None = None, most_bytes: int = MOST_BYTES) -> None:
     """Fetch a packaged bundle and verify it before anything of it is loaded.
 
     Args:
         source: zip file, folder, address of a zip file, or ``hub:<owner>/<repository>[@<revision>]``.
         output: folder to put the bundle into.
-        sha256: hash that the zip file must have.
+        sha256: hash that the zip file must have, or the folder, as ``fetch`` tells it.
+        most_bytes: how many bytes a download may have and a bundle may become.
     """
-    say(f"bundle: {fetch_bundle(source, output, sha256=sha256, say=say)}")
+    say(f"bundle: {fetch_bundle(source, output, sha256=sha256, most_bytes=most_bytes, say=say)}")
 
 
 def label_app(folder: str) -> None:

@@ -1,23 +1,127 @@
-"""Zip files: the same bytes for the same files, and nothing outside the folder they are unpacked to."""
+"""Zip files and the folders they are made in: the same bytes for the same files, nothing outside, nothing left."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
+import tempfile
 import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from vafa_monai.data import whole_file
 from vafa_monai.workflows.manifest import folder_files
 
-__all__ = ["unpack_archive", "write_archive"]
+__all__ = ["MOST_BYTES", "copy_folder", "locked", "private_folder", "require_room", "unpack_archive", "write_archive"]
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date a zip file can hold
 PERMISSIONS = (stat.S_IFREG | 0o644) << 16
 MOST_BYTES = 16 * 2**30
 MOST_FILES = 10_000
 MOST_RATIO = 1000  # of unpacked to packed bytes; weights and JSON are far below
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others may ask for gigabytes of memory
 CHUNK = 2**20
+
+
+@contextmanager
+def private_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Give a new folder that only this user can look into, and delete it at the end.
+
+    What killed processes of this user left is deleted first; the folder of a running process is locked, and stays.
+
+    Raises:
+        ValueError: if ``parent`` cannot be written to.
+    """
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for left in parent.glob(f"{prefix}*"):
+            _delete_left(left)
+        folder, descriptor = _new_folder(parent, prefix)
+    except OSError as error:
+        raise ValueError(
+            f"output must be a folder that can be written to, got {str(parent)!r} ({error.strerror})."
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _new_folder(parent: Path, prefix: str) -> tuple[Path, int]:
+    """Make a folder and lock it, before another process takes it for one that was left."""
+    while True:
+        folder = Path(tempfile.mkdtemp(dir=parent, prefix=prefix))
+        with suppress(FileNotFoundError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            if locked(descriptor) and folder.is_dir():
+                return folder, descriptor
+            os.close(descriptor)
+
+
+def _delete_left(folder: Path) -> None:
+    """Delete a folder of this user that nobody has locked."""
+    with suppress(OSError):
+        about = folder.lstat()
+        if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid():
+            return
+        descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            if locked(descriptor):
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(descriptor)
+
+
+def locked(descriptor: int) -> bool:
+    """Lock an open file or folder for this process, or tell that another one has; it is free when it is closed."""
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # of a file system without locks
+        return True
+    return True
+
+
+def require_room(folder: Path, size: int) -> None:
+    """Refuse to write more than there is room for.
+
+    Raises:
+        ValueError: if the disk of ``folder`` has less than ``size`` bytes free.
+    """
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise ValueError(f"output must have room for {size} bytes, got {free} free at {str(folder)!r}.")
+
+
+def copy_folder(source: Path, target: Path, most_bytes: int = MOST_BYTES) -> Path:
+    """Copy the files of a folder, and return the new one.
+
+    Raises:
+        ValueError: if there is a link, anything that is no file or folder, or more than ``most_bytes``.
+    """
+    files = folder_files(source)
+    total = sum(path.stat().st_size for path in files.values())
+    _require_size("source", total, len(files), most_bytes)
+    require_room(target.parent, total)
+    for name, path in files.items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target / name, follow_symlinks=False)
+    return target
+
+
+def _require_size(what: str, total: int, files: int, most_bytes: int) -> None:
+    """Refuse too many bytes, or too many files."""
+    if total > most_bytes:
+        raise ValueError(f"{what} must become at most {most_bytes} bytes, got {total}.")
+    if files > MOST_FILES:
+        raise ValueError(f"{what} must have at most {MOST_FILES} files, got {files}.")
 
 
 def write_archive(folder: Path, path: Path) -> Path:
@@ -49,9 +153,10 @@ def unpack_archive(path: Path, folder: Path, most_bytes: int = MOST_BYTES) -> Pa
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             _require_harmless(entries, path.stat().st_size, most_bytes)
+            require_room(folder, sum(entry.file_size for entry in entries))
             for entry in entries:
                 _unpack_entry(archive, entry, folder)
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, OSError) as error:
         raise ValueError(f"source must be a whole zip file, got {path.name!r} ({error}).") from error
     (top,) = {PurePosixPath(entry.filename).parts[0] for entry in entries}
     return folder / top
@@ -59,24 +164,32 @@ def unpack_archive(path: Path, folder: Path, most_bytes: int = MOST_BYTES) -> Pa
 
 def _require_harmless(entries: list[zipfile.ZipInfo], packed: int, most_bytes: int) -> None:
     """Refuse an archive by its list of contents, before anything is written."""
-    names = [entry.filename for entry in entries]
     for entry in entries:
-        name, mode = entry.filename, entry.external_attr >> 16
-        parts = PurePosixPath(name).parts
-        if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0] or "\0" in name:
-            raise ValueError(f"archive must stay inside its folder, got the name {name!r}.")
-        if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise ValueError(f"archive must hold files only, got {name!r}, which is a link or a device.")
-        if entry.flag_bits & 1:
-            raise ValueError(f"archive must not be encrypted, got {name!r}.")
+        _require_harmless_entry(entry)
     total = sum(entry.file_size for entry in entries)
-    if total > most_bytes or total > MOST_RATIO * max(packed, 1) or len(entries) > MOST_FILES:
-        raise ValueError(f"archive must become at most {most_bytes} bytes, got {total} in {len(entries)} files.")
-    if len(set(names)) < len(names):
+    _require_size("archive", total, len(entries), most_bytes)
+    if total > MOST_RATIO * max(packed, 1):
+        raise ValueError(f"archive must become at most {MOST_RATIO} times its {packed} bytes, got {total}.")
+    names = {PurePosixPath(entry.filename) for entry in entries}
+    if len(names) < len(entries):
         raise ValueError("archive must name every file once, got a name twice.")
-    tops = {PurePosixPath(name).parts[0] for name in names}
+    tops = {name.parts[0] for name in names}
     if len(tops) != 1:
         raise ValueError(f"archive must hold one folder, got {sorted(tops)[:3]}.")
+
+
+def _require_harmless_entry(entry: zipfile.ZipInfo) -> None:
+    """Refuse a name that leads out or cannot be printed, a link, and what needs a password or much memory."""
+    name, kind = entry.filename, stat.S_IFMT(entry.external_attr >> 16)
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0]:
+        raise ValueError(f"archive must stay inside its folder, got the name {name!r}.")
+    if not name.isprintable():
+        raise ValueError(f"archive must have names that can be printed, got {name!r}.")
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise ValueError(f"archive must hold files only, got {name!r}, which is a link or a device.")
+    if entry.flag_bits & 1 or entry.compress_type not in METHODS:
+        raise ValueError(f"archive must be stored or deflated and not encrypted, got {name!r}.")
 
 
 def _unpack_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> None:

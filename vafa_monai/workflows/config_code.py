@@ -1,20 +1,61 @@
-"""What the configs of a bundle can execute: expressions, imports, and targets that are no library's own."""
+"""What a bundle can execute: every value and file of it that is not known to be harmless, found without executing."""
 
 from __future__ import annotations
 
-import json
+import ast
+import configparser
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["Executable", "executables"]
+import yaml
+from monai.bundle.reference_resolver import ReferenceResolver
 
-PROGRAMS = (".py", ".ts", ".so", ".sh")  # .ts is TorchScript, which runs when it is called
-KNOWN = ("monai", "torch", "vafa_monai", "ignite", "numpy")  # whose classes a bundle may be expected to build
+from vafa_monai.data.files import parse_json
+from vafa_monai.workflows.harmless_target import CALLS, HARMLESS, judge_target
+from vafa_monai.workflows.manifest import folder_files
+
+__all__ = ["Executable", "executables", "visible"]
+
+EVALUATES, IMPORTS, OUTSIDE = "evaluates", "imports", "takes a config from outside:"
+UNREADABLE, UNKNOWN = "cannot be judged:", "is not known to be harmless"
+CONFIGS = (".json", ".yaml", ".yml")  # in any case: what MONAI reads as a config
+LOGGING = (".conf", ".ini", ".cfg")
+INERT = (".md", ".txt", ".rst", ".csv", ".png", ".jpg", ".jpeg", ".gif")
+NAMED_INERT = ("license", "notice", "authors", ".gitkeep", ".gitignore", ".gitattributes")
+WEIGHTS = (".pt", ".pth", ".ckpt", ".bin", ".model", ".safetensors", ".npy", ".npz", ".nii", ".nii.gz", ".pth.tar")
+PROGRAM_STARTS = (b"#!", b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
+PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
+REFERENCES = "__local_refs"  # what MONAI writes for a reference, also where it stands in a text of an expression
+RELATIVE = re.compile(r"[@%]::")
+MACRO = re.compile(r"%(?P<file>.*\.(?:json|yaml|yml))(?:::.*)?", re.IGNORECASE | re.DOTALL)
+MODES = ("default", "callable")
+RESOLVED_TEXTS = {  # arguments whose text MONAI looks up as any callable, and calls
+    "reader": ("ITKReader", "NibabelReader", "NrrdReader", "NumpyReader", "PILReader", "PydicomReader"),
+    "writer": ("ITKWriter", "NibabelWriter", "PILWriter"),
+}
+ARITHMETIC: tuple[type[ast.AST], ...] = (
+    ast.Constant,
+    ast.Name,
+    ast.Tuple,
+    ast.List,
+    ast.Dict,
+    ast.UnaryOp,
+    ast.BinOp,
+    ast.BoolOp,
+    ast.Compare,
+)
+ARITHMETIC += (ast.IfExp, ast.Subscript, ast.Load, ast.unaryop, ast.boolop, ast.cmpop)
+ARITHMETIC += (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod)  # no power: 9**9**9 never ends
+LOGGING_NAMES = ("sys.stdout", "sys.stderr")
+LOGGING_TEXTS = {"keys", "level", "handlers", "qualname", "propagate", "formatter", "format", "datefmt", "style"}
+LONGEST_JSON, LONGEST_YAML = 2**24, 2**18  # bytes; a second each
+SHOWN = 200
 
 
 class Executable(NamedTuple):
-    """One value of a config that runs code: its file, its id, its text, and what kind it is."""
+    """One value of a config that runs code, or a file that may: its file, its id, its text, and what kind it is."""
 
     file: str
     id: str
@@ -22,43 +63,180 @@ class Executable(NamedTuple):
     kind: str
 
     def __str__(self) -> str:
-        """Say it in one line."""
-        return f"{self.file} {self.id}: {self.kind} {self.text}"
+        """Say it in one line, in which nothing can command a terminal."""
+        text = self.text if len(self.text) <= SHOWN else f"{self.text[:SHOWN]}… ({len(self.text)} characters)"
+        return visible(f"{self.file}{self.id and f' {self.id}'}: {self.kind}{text and f' {text}'}")
+
+
+def visible(text: str) -> str:
+    r"""Return a text in which every character that is not printed is written as Python would.
+
+    Example:
+        >>> visible("a\x1b[2Jb")
+        'a\\x1b[2Jb'
+    """
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def executables(bundle: Path) -> list[Executable]:
-    """Return every value in the JSON configs of a bundle that ``monai.bundle run`` would execute, and every program.
+    """Return every value in the configs of a bundle, and every file of it, that is not known to be harmless.
 
-    Nothing is executed here. Expressions begin with ``$``; a ``_target_`` of MONAI's own or of a known library builds
-    what it says, any other may be any function.
+    Nothing is executed or imported here. Configs are all files that MONAI reads as such, wherever they are, because
+    one can refer to another. A ``$`` expression counts as code unless it is arithmetic of literals and references; a
+    ``_target_`` unless it is a constructor of a list; a logging file unless it names handlers of a list with literal
+    arguments; any other file unless it is text, image or weights. In doubt it is named.
 
     Args:
         bundle: folder of the bundle.
     """
-    found = []
-    for path in sorted((bundle / "configs").rglob("*.json")):
-        name = path.relative_to(bundle).as_posix()
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            continue  # no config: MONAI refuses it, too
-        found += [Executable(name, *one) for one in _walk(content, "")]
-    programs = sorted(path for path in bundle.rglob("*") if path.suffix in PROGRAMS)
-    return [*found, *(Executable(path.relative_to(bundle).as_posix(), "", "", "is a program") for path in programs)]
+    files = folder_files(bundle)
+    return [one for name, path in files.items() for one in _judge_file(name, path, files)]
 
 
-def _walk(value: Any, place: str) -> Iterator[tuple[str, str, str]]:
-    """Yield id, text and kind of what a value of a config executes."""
-    if isinstance(value, dict):
-        for key, item in value.items():
+def _judge_file(name: str, path: Path, files: dict[str, Path]) -> Iterator[Executable]:
+    """Yield what one file can execute."""
+    lower = name.lower()
+    with path.open("rb") as file:
+        start = file.read(8)
+    if lower.endswith(CONFIGS):
+        yield from _judge_config(name, path, files)
+    elif lower.endswith(LOGGING):
+        yield from (Executable(name, *one) for one in _judge_logging(path))
+    elif start.startswith(PROGRAM_STARTS):
+        yield Executable(name, "", "", "is a program")
+    elif lower.endswith(INERT) and start.startswith(b"PK"):
+        yield Executable(name, "", "", UNKNOWN)
+    elif not lower.endswith((*INERT, *WEIGHTS)) and lower.rpartition("/")[2] not in NAMED_INERT:
+        program = lower.endswith((".py", ".pyc", ".ts", ".so", ".sh"))  # .ts is TorchScript, which runs when called
+        yield Executable(name, "", "", "is a program" if program else UNKNOWN)
+
+
+def _judge_config(name: str, path: Path, files: dict[str, Path]) -> Iterator[Executable]:
+    """Yield what one JSON or YAML file can execute."""
+    size, is_json = path.stat().st_size, name.lower().endswith(".json")
+    try:
+        if size > (LONGEST_JSON if is_json else LONGEST_YAML):
+            raise ValueError(f"it has {size} bytes")
+        text = path.read_bytes().decode("utf-8-sig")
+        content = parse_json(text, "config", name, object) if is_json else yaml.load(text, _Unique)
+        yield from (Executable(name, *one) for one in _walk(content, "", files, set()))
+    except (ValueError, TypeError, yaml.YAMLError, RecursionError) as error:
+        yield Executable(name, "", (str(error).splitlines() or [type(error).__name__])[0], UNREADABLE)
+
+
+class _Unique(yaml.SafeLoader):
+    """YAML as MONAI reads it, but that a key which comes twice is an error."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if len(set(map(repr, keys))) < len(keys):
+            raise ValueError("a key stands twice")
+        return super().construct_mapping(node, deep)
+
+
+def _walk(value: Any, place: str, files: dict[str, Path], seen: set[int]) -> Iterator[tuple[str, str, str]]:
+    """Yield id, text and kind of what a value executes; what YAML repeats is looked at once."""
+    if isinstance(value, (dict, list)):
+        if id(value) in seen:
+            return
+        seen.add(id(value))
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in pairs:
             inner = f"{place}#{key}" if place else str(key)
-            if key == "_target_" and isinstance(item, str) and not item.startswith("$"):
-                if "." in item and item.partition(".")[0] not in KNOWN:
-                    yield inner, item, "calls"
+            special = _judge_key(str(key).replace("#", "::").rpartition("::")[2].lstrip("+"), item)
+            if special is not None:
+                yield from [(inner, str(item), special)] if special else []
             else:
-                yield from _walk(item, inner)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _walk(item, f"{place}#{index}")
-    elif isinstance(value, str) and value.startswith("$"):
-        yield place, value, "imports" if value.startswith(("$import", "$from")) else "evaluates"
+                yield from _walk(item, inner, files, seen)
+    elif isinstance(value, str):
+        kind = _judge_text(value, place, files)
+        if kind:
+            yield place, value, kind
+
+
+def _judge_key(key: str, value: Any) -> str | None:
+    """Tell what a value does that MONAI treats in its own way by its key; nothing if the key is as any other."""
+    if key == "_target_":
+        return judge_target(value) if isinstance(value, str) and PLAIN.fullmatch(value) else CALLS
+    if key == "_mode_":
+        return HARMLESS if value in MODES else CALLS
+    if key == "_debug_":
+        return CALLS
+    if key in RESOLVED_TEXTS and isinstance(value, (str, list)):
+        return HARMLESS if value in RESOLVED_TEXTS[key] else CALLS
+    return None
+
+
+def _judge_text(text: str, place: str, files: dict[str, Path]) -> str:
+    """Tell what a text executes as an expression, or leads to as a macro."""
+    if text.startswith("$"):
+        if _is_arithmetic(text[1:]):
+            return HARMLESS
+        return IMPORTS if text[1:].lstrip().startswith(("import", "from")) else EVALUATES
+    text = ReferenceResolver.normalize_id(text)
+    relative = text.startswith("%::")  # is completed by the keys around it
+    macro = MACRO.fullmatch(ReferenceResolver.normalize_id(f"%{place}::") if relative else text)
+    if macro is None or macro["file"] in files:  # which is judged itself
+        return HARMLESS
+    return OUTSIDE
+
+
+def _is_arithmetic(expression: str) -> bool:
+    """Tell whether an expression, as MONAI completes it, computes with literals and references and names nothing."""
+    expression = ReferenceResolver.normalize_id(expression)
+    if RELATIVE.search(expression):  # completed by keys, which may be any text
+        return False
+    for found in sorted(ReferenceResolver.id_matcher.findall(expression), key=len, reverse=True):
+        expression = expression.replace(found, f"{REFERENCES}['{found[1:]}']")
+    try:
+        nodes = list(ast.walk(ast.parse(expression, mode="eval").body))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    looked_up = {id(node.value) for node in nodes if isinstance(node, ast.Subscript) and _is_literal_key(node)}
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    return all(node.id == REFERENCES and id(node) in looked_up for node in names) and all(
+        isinstance(node, ARITHMETIC) for node in nodes
+    )
+
+
+def _is_literal_key(node: ast.Subscript) -> bool:
+    return isinstance(node.slice, ast.Constant)
+
+
+def _judge_logging(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield what a file for ``logging.config.fileConfig`` executes: it evaluates classes and arguments of handlers."""
+    parser = configparser.ConfigParser()
+    try:
+        parser.read_string(path.read_bytes().decode("utf-8-sig"))
+        values = [
+            (f"{section}#{option}", option, parser.get(section, option).strip(), section)
+            for section in parser.sections()
+            for option in parser.options(section)
+            if option not in LOGGING_TEXTS
+        ]
+    except (configparser.Error, ValueError) as error:
+        yield "", f"({str(error).splitlines()[0]})", UNREADABLE
+        return
+    for place, option, text, section in values:
+        if option == "class" and not _is_logging_class(text, section):
+            yield place, text, CALLS
+        elif option != "class" and not _is_literal(text):
+            yield place, text, EVALUATES
+
+
+def _is_logging_class(text: str, section: str) -> bool:
+    """Tell whether this is a handler that writes to a stream or nowhere, or the formatter of the standard library."""
+    if section.startswith("formatter_"):
+        return text in ("logging.Formatter", "Formatter")
+    return text in ("StreamHandler", "NullHandler", "logging.StreamHandler", "logging.NullHandler")
+
+
+def _is_literal(text: str) -> bool:
+    """Tell whether the arguments of a handler are literals and standard streams."""
+    for name in LOGGING_NAMES:
+        text = re.sub(rf"\b{re.escape(name)}\b", "None", text)
+    try:
+        ast.literal_eval(text or "()")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+import re
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlparse
+from urllib.parse import urlsplit
 
 from monai.utils import optional_import
 
-from vafa_monai.data import read_checkpoint
 from vafa_monai.data import sha256 as hash_of
-from vafa_monai.workflows.archive import MOST_BYTES, unpack_archive
-from vafa_monai.workflows.config_code import Executable, executables
-from vafa_monai.workflows.download import download
-from vafa_monai.workflows.manifest import folder_files, manifest_faults, read_manifest
+from vafa_monai.workflows.archive import MOST_BYTES, copy_folder, private_folder, require_room, unpack_archive
+from vafa_monai.workflows.config_code import EVALUATES, Executable, executables, visible
+from vafa_monai.workflows.download import SCHEMES, download, masked
+from vafa_monai.workflows.file_content import require_data
+from vafa_monai.workflows.manifest import folder_files, folder_sha256, manifest_faults, read_manifest
 
 __all__ = ["fetch_bundle"]
 
 logger = logging.getLogger(__name__)
 
 HUB = "hub:"
-WEIGHTS = (".pt", ".pth", ".ckpt", ".bin", ".model", ".pkl", ".pickle")
-PICKLE = b"\x80"  # how a pickle of protocol 2 and later begins
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?:@[\w./-]+)?", re.ASCII)
+HEXADECIMAL = re.compile(r"[0-9a-fA-F]{64}")
+LEFT = ".fetch-"
 SHOWN = 5
 
 
@@ -39,14 +41,15 @@ def fetch_bundle(
 ) -> Path:
     """Fetch a packaged bundle, verify it, and put it into a folder of its name.
 
-    Nothing of it is loaded or executed before its manifest holds. Weights must be readable as data. What its configs
-    would execute is told, because ``monai.bundle run`` executes it.
+    Nothing of it is loaded or executed before its manifest holds. Weights must be readable as data, and no other file
+    may be a pickle, by content. All that ``monai.bundle run`` could execute and that is not known to be harmless is
+    told.
 
     Args:
         source: zip file, folder, address of a zip file, or ``hub:<owner>/<repository>[@<revision>]`` of Hugging Face.
         output: folder to put the bundle into.
-        sha256: hash that the zip file must have.
-        most_bytes: how many bytes a zip file may become.
+        sha256: hash that the zip file must have, or the folder by ``folder_sha256``.
+        most_bytes: how many bytes a download may have and a bundle may become.
         say: told of every step, line by line.
 
     Returns:
@@ -54,55 +57,86 @@ def fetch_bundle(
 
     Raises:
         ValueError: if the source is not there, is not what its manifest says, holds links or pickles that are more than
-            weights, or a bundle of its name is there already.
+            weights, is too large, or a bundle of its name is there already.
     """
     output = Path(output).resolve()
-    output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output, prefix=".fetch-") as place:
-        bundle = _bring(source, Path(place), output, sha256, most_bytes)
+    _require_request(source, output, sha256, most_bytes)
+    with private_folder(output, LEFT) as place:
+        bundle, digest = _bring(source, place, output, most_bytes)
+        if sha256 is not None and digest != sha256.lower():
+            raise ValueError(f"source must have the sha256 {sha256}, got {digest}.")
+        if isinstance(bundle, tuple):
+            bundle = unpack_archive(*bundle, most_bytes)
         target = output / bundle.name
-        if target.exists():
+        if os.path.lexists(target):
             raise ValueError(f"output must not hold {bundle.name!r} already, got {str(target)!r}.")
         _verify(bundle)
         about = read_manifest(bundle)
-        say(f"verified: {about['name']} {about['version']}, {len(about['files'])} files are what was packaged")
+        say(visible(f"verified: {about['name']} {about['version']}, {len(about['files'])} files are what was packaged"))
+        say(f"sha256: {digest}")
         for line in _warnings(executables(bundle)):
             say(line)
         bundle.replace(target)
     return target
 
 
-def _bring(source: str, place: Path, output: Path, sha256: str | None, most_bytes: int) -> Path:
-    """Copy or unpack the source into ``place``; return the folder of the bundle there."""
+def _require_request(source: str, output: Path, sha256: str | None, most_bytes: int) -> None:
+    """Refuse what cannot be fetched, before anything is written."""
+    if not isinstance(source, str) or not source.strip():
+        raise ValueError(f"source must be a zip file, a folder, an address or hub:<owner>/<name>, got {source!r}.")
+    if sha256 is not None and not HEXADECIMAL.fullmatch(str(sha256)):
+        raise ValueError(f"sha256 must be 64 hexadecimal digits, got {sha256!r}.")
+    if isinstance(most_bytes, bool) or not isinstance(most_bytes, int) or most_bytes < 1:
+        raise ValueError(f"most_bytes must be a whole number above 0, got {most_bytes!r}.")
+    if source.startswith(HUB) and not REPOSITORY.fullmatch(source.removeprefix(HUB)):
+        raise ValueError(f"source must be hub:<owner>/<name> or hub:<owner>/<name>@<revision>, got {source!r}.")
+    folder = Path(source).resolve()
+    if folder.is_dir() and output.is_relative_to(folder):
+        raise ValueError(f"output must be outside of the source, got {str(output)!r} in {source!r}.")
+
+
+def _bring(source: str, place: Path, output: Path, most_bytes: int) -> tuple[Path | tuple[Path, Path], str]:
+    """Copy or download the source into ``place``; return the folder or (zip file, place), and its hash."""
     if source.startswith(HUB):
-        return _from_hub(source.removeprefix(HUB), place)
+        folder = _from_hub(source.removeprefix(HUB), place, most_bytes)
+        return folder, folder_sha256(folder)
     path = Path(source)
     if path.is_dir():
-        return Path(shutil.copytree(path, place / path.resolve().name, symlinks=True))
-    address = urlparse(source)
-    fetched = address.scheme in ("http", "https", "file")
-    if fetched:
-        path = output / f".{hashlib.sha256(source.encode()).hexdigest()[:16]}.zip"  # no other address goes on with it
-        download(source, path)
+        read_manifest(path)
+        folder = copy_folder(path, place / path.resolve().name, most_bytes)
+        return folder, folder_sha256(folder)
+    if urlsplit(source).scheme in SCHEMES:
+        path = place / "bundle.zip"  # its top folder has another name than this, or is refused
+        part = output / f"{LEFT}{hashlib.sha256(source.encode()).hexdigest()[:16]}.part"  # nothing else goes on with it
+        download(source, path, part=part, most_bytes=most_bytes)
     if not path.is_file():
-        raise ValueError(f"source must be a zip file, a folder, an address or hub:<owner>/<name>, got {source!r}.")
-    try:
-        if sha256 is not None and hash_of(path) != sha256:
-            raise ValueError(f"source must have the sha256 {sha256}, got {hash_of(path)}.")
-        return unpack_archive(path, place, most_bytes)
-    finally:
-        if fetched:
-            path.unlink()
+        raise ValueError(
+            f"source must be a zip file, a folder, an address or hub:<owner>/<name>, got {masked(source)!r}."
+        )
+    unpacked = place / "unpacked"
+    unpacked.mkdir()
+    return (path, unpacked), hash_of(path)
 
 
-def _from_hub(repository: str, place: Path) -> Path:
-    """Fetch a repository of the Hugging Face hub."""
-    snapshot_download, found = optional_import("huggingface_hub", name="snapshot_download")
+def _from_hub(repository: str, place: Path, most_bytes: int) -> Path:
+    """Fetch a repository of the Hugging Face hub, if it is not too large."""
+    hub, found = optional_import("huggingface_hub")
     if not found:
         raise ValueError("huggingface_hub must be installed for a hub source, got no such package.")
     name, _, revision = repository.partition("@")
     folder = place / name.rpartition("/")[2]
-    snapshot_download(name, revision=revision or None, local_dir=folder)
+    try:
+        tree = hub.HfApi().list_repo_tree(name, revision=revision or None, recursive=True)
+        total = sum(getattr(entry, "size", None) or 0 for entry in tree)
+        if total > most_bytes:
+            raise ValueError(f"source must become at most {most_bytes} bytes, got {total} on the hub.")
+        require_room(place, total)
+        hub.snapshot_download(name, revision=revision or None, local_dir=folder)
+    except ValueError:
+        raise
+    except Exception as error:
+        reason = masked((str(error).strip().splitlines() or [type(error).__name__])[0])
+        raise ValueError(f"source must be a repository of the hub, got {reason} for {repository!r}.") from error
     for extra in (".cache", ".gitattributes", "README.md"):  # what the hub adds beside the bundle
         path = folder / extra
         if path.is_dir():
@@ -119,23 +153,16 @@ def _verify(bundle: Path) -> None:
         more = f" And {len(faults) - SHOWN} more." if len(faults) > SHOWN else ""
         raise ValueError(f"bundle must be what its manifest says, got: {' '.join(faults[:SHOWN])}{more}")
     for name, path in folder_files(bundle).items():
-        if path.suffix in WEIGHTS:
-            read_checkpoint(path)
-        elif _begins_as_pickle(path):
-            raise ValueError(f"bundle must hold no pickles but weights, got {name!r}.")
-
-
-def _begins_as_pickle(path: Path) -> bool:
-    """Tell whether a file begins as a pickle does."""
-    with path.open("rb") as file:
-        return file.read(1) == PICKLE
+        require_data(name, path)
 
 
 def _warnings(found: list[Executable]) -> list[str]:
-    """Return what to tell of code in a bundle: how much there is, and all that is more than an expression."""
+    """Return what to tell of code in a bundle: all that may run, once, expressions last."""
     if not found:
         return ["its configs execute nothing"]
-    files = {one.file for one in found if one.kind != "is a program"}
-    evaluated = sum(one.kind == "evaluates" for one in found)
-    head = f"monai.bundle run would execute {evaluated} expressions of {len(files)} configs; read them first:"
-    return [head, *(f"  {one}" for one in found if one.kind != "evaluates")]
+    first: dict[tuple[str, str], Executable] = {}
+    for one in found:
+        first.setdefault((one.kind, one.text) if one.text else (one.kind, one.file), one)
+    lines = sorted(first.values(), key=lambda one: one.kind == EVALUATES)
+    head = f"{len(found)} values and files of it are not known to be harmless, {len(lines)} different ones; "
+    return [f"{head}read them before monai.bundle run executes them:", *(f"  {one}" for one in lines)]
