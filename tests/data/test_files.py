@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -189,3 +191,58 @@ def test_place_that_cannot_be_written_to_is_refused_and_nothing_is_left(kind, tm
 def test_place_in_a_folder_that_is_not_there_can_be_written_to(tmp_path):
     require_writable(tmp_path / "new" / "folder" / "a.json")
     assert not any(tmp_path.iterdir())
+
+
+# Links and what killed processes leave
+
+
+KILLED = (
+    "import os, runpy, sys\n"
+    "with runpy.run_path(sys.argv[1])['whole_file'](sys.argv[2]) as beside:\n"
+    "    beside.write_text('half'); print(beside, flush=True); os.kill(os.getpid(), 9)"
+)
+
+
+def test_link_that_waits_for_the_file_is_not_followed(tmp_path):
+    victim, path = tmp_path / "victim", tmp_path / "out" / "results.csv"
+    victim.write_text("of the user")
+    path.parent.mkdir()
+    for name in (f".{os.getpid()}.results.csv", ".results.csv", "results.csv.partial", "results.csv"):
+        (path.parent / name).symlink_to(victim)
+    files.write_whole(path, "new")
+    assert victim.read_text() == "of the user"
+    assert (path.read_text(), path.is_symlink()) == ("new", False)
+
+
+def test_name_beside_cannot_be_guessed(tmp_path):
+    names = set()
+    for _ in range(3):
+        with whole_file(tmp_path / "a.txt") as beside:
+            beside.touch()
+            names.add(beside.name)
+    assert len(names) == 3
+    assert all(re.search(r"\.[0-9a-f]{16}\.a\.txt$", name) for name in names)
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_one_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    command = [sys.executable, "-c", KILLED, files.__file__, str(path)]
+    killed = subprocess.run(command, check=False, timeout=120, capture_output=True, text=True)
+    left = Path(killed.stdout.strip())
+    assert left.read_text() == "half"
+    with whole_file(path) as running:
+        running.write_text("of a process that runs")
+        others = [tmp_path / ".a.txt", tmp_path / ".12345.a.txt", tmp_path / left.name.replace("a.txt", "b.txt")]
+        for other in others:
+            other.write_text("of somebody else")
+        files.write_whole(path, "first")
+        assert running.exists()
+        assert not left.exists()
+    assert path.read_text() == "of a process that runs"
+    assert sorted(tmp_path.iterdir()) == sorted([path, *others])
+
+
+def test_new_file_has_the_rights_of_others_beside_it(tmp_path):
+    (tmp_path / "other").write_text("")
+    files.write_whole(tmp_path / "a.txt", "all")
+    assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "other").stat().st_mode

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +17,16 @@ import pytest
 from monai.data import load_decathlon_datalist
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, Orientationd, Spacingd
 
-from vafa_monai.data import check_cases, preparation, prepare_acdc, prepare_synapse, sha256
+from vafa_monai.data import (
+    check_cases,
+    preparation,
+    prepare_acdc,
+    prepare_mni152,
+    prepare_synapse,
+    sha256,
+    write_phantom,
+)
+from vafa_monai.data.folder import list_hashes
 from vafa_monai.data.split import PARTS
 from vafa_monai.data.volume import read_volume
 
@@ -450,3 +462,61 @@ def test_label_within_the_tolerance_gets_the_affine_of_its_image(
     sentence = "The label got the affine of its image, which was not quite its own."
     warnings = json.loads((folder / "data_report.json").read_text())["warnings"]
     assert {"text": sentence, "cases": [image.name[:-7]]} in warnings
+
+
+# Killed
+
+
+def killed_after(seconds: float, prepare: Callable, *arguments: object, **settings: object) -> None:
+    """Call a function in a process of its own and kill that without a chance to clean up."""
+    process = os.fork()
+    if not process:
+        try:
+            prepare(*arguments, **settings)
+        finally:
+            os._exit(0)
+    time.sleep(seconds)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+
+
+@pytest.mark.parametrize(
+    ("shares", "always"),
+    [
+        ((0.3, 0.8, 0.97), False),
+        pytest.param(tuple(np.random.default_rng(0).uniform(0, 1.1, 20)), True, marks=pytest.mark.slow),
+    ],
+    ids=["three moments", "twenty moments"],
+)
+def test_preparation_that_was_killed_ends_as_one_that_was_not(synapse_raw, tmp_path, shares, always):
+    start = time.monotonic()
+    expected = list_hashes(prepare_synapse(synapse_raw, tmp_path / "whole", allow_missing=True).parent)
+    whole, output = time.monotonic() - start, tmp_path / "killed" / "output"
+    for share in shares:
+        killed_after(share * whole, prepare_synapse, synapse_raw, output, allow_missing=True)
+        assert not output.exists() or list_hashes(output) == expected
+        if always or share == shares[-1]:
+            assert list_hashes(prepare_synapse(synapse_raw, output, allow_missing=True).parent) == expected
+            assert list(output.parent.iterdir()) == [output]
+            shutil.rmtree(output)
+
+
+# Places that cannot be written to
+
+
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        lambda source, output: prepare_synapse(source, output, allow_missing=True),
+        lambda source, output: write_phantom("synapse", output, cases=3),
+        lambda source, output: prepare_mni152(output),
+    ],
+    ids=["prepare", "phantom", "mni152"],
+)
+def test_place_that_cannot_be_written_to_is_found_before_the_work(synapse_raw, tmp_path, monkeypatch, prepare):
+    for name in ("preparation._check_cases", "phantom._write_raw", "mni152._load_tissue"):
+        monkeypatch.setattr(f"vafa_monai.data.{name}", None)
+    (tmp_path / "file").write_text("of the user")
+    for output in (tmp_path / "file" / "output", Path("/proc/output")):
+        with pytest.raises(ValueError, match=r"^output must be a place that can be written to, got "):
+            prepare(synapse_raw, output)

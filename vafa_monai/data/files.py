@@ -6,6 +6,9 @@ import hashlib
 import json
 import math
 import os
+import platform
+import re
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +20,14 @@ import nibabel as nib
 import numpy as np
 
 __all__ = [
+    "leftovers",
     "oversize",
     "parse_json",
     "read_json",
     "require_writable",
     "set_aside",
     "sha256",
+    "unfinished_mark",
     "whole_file",
     "write_json",
     "write_volume",
@@ -30,6 +35,7 @@ __all__ = [
 ]
 
 PROBE = 1 << 16  # bytes
+MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 LARGEST_JSON = 256 << 20  # bytes
 LARGEST_VARIABLE, LARGEST_GB = "VAFA_MONAI_LARGEST_GB", 2.0  # of what a packed or hollow file becomes in memory
 DEEPEST_JSON = 100  # lists and objects in each other
@@ -41,7 +47,9 @@ JSON_KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text"}
 def whole_file(path: str | Path) -> Iterator[Path]:
     """Give a path beside ``path`` to write to; rename it to ``path`` on success, remove it on failure.
 
-    The name ends as that of ``path`` does, because writers choose their format by it.
+    The name ends as that of ``path`` does, because writers choose their format by it; it cannot be guessed, so that no
+    link waits there. What killed processes of this machine left for the same ``path`` is removed. A link at ``path`` is
+    replaced, not followed.
 
     Example:
         >>> import tempfile
@@ -53,12 +61,40 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    for leftover in leftovers(path.parent, path.name):
+        leftover.unlink(missing_ok=True)
+    beside = path.with_name(f"{unfinished_mark()}{path.name}")
     try:
         yield beside
+        with beside.open("rb") as written:
+            os.fsync(written.fileno())
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def unfinished_mark() -> str:
+    """Return how the name of something unfinished begins: with this machine, this process and what nobody guesses."""
+    return f".{MACHINE}.{os.getpid()}.{secrets.token_hex(8)}."
+
+
+def leftovers(folder: Path, ending: str) -> list[Path]:
+    """List what killed processes of this machine left unfinished in a folder under names with this ending."""
+    form = re.compile(rf"\.{MACHINE}\.(\d+)\.[0-9a-f]{{16}}\.{re.escape(ending)}")
+    found = ((path, form.fullmatch(path.name)) for path in folder.iterdir())
+    return [path for path, match in found if match and not _runs(int(match[1]))]
+
+
+def _runs(process: int) -> bool:
+    """Tell whether a process of this machine runs, or may."""
+    try:
+        if os.name == "posix":
+            os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # of another user; no number of a process
+        return True
+    return True
 
 
 def write_whole(path: str | Path, content: bytes | str) -> Path:

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-from vafa_monai.data.files import read_json, sha256
+from vafa_monai.data.files import leftovers, read_json, sha256, unfinished_mark
 
 __all__ = ["is_finished", "list_hashes", "whole_folder"]
 
@@ -18,7 +17,8 @@ __all__ = ["is_finished", "list_hashes", "whole_folder"]
 def whole_folder(path: str | Path) -> Iterator[Path]:
     """Give a folder beside ``path`` to fill; rename it to ``path`` on success, remove it on failure.
 
-    A process that is killed leaves the hidden folder ``.<name>.<8 digits>.partial``, which can be deleted.
+    A process that is killed leaves a hidden folder whose name ends in ``.<name>.partial``; the next call for the same
+    ``path`` on this machine removes it.
 
     Raises:
         OSError: if ``path`` holds something.
@@ -35,7 +35,9 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
+    for leftover in leftovers(path.parent, f"{path.name}.partial"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    beside = path.with_name(f"{unfinished_mark()}{path.name}.partial")
     beside.mkdir()
     try:
         yield beside

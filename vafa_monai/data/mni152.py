@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 from monai.utils import optional_import
 
-from vafa_monai.data.files import read_json, sha256, write_json, write_volume
+from vafa_monai.data.files import read_json, require_writable, sha256, write_json, write_volume
 
 __all__ = ["CLASSES", "prepare_mni152"]
 
@@ -52,6 +52,7 @@ def prepare_mni152(output: str | Path) -> Path:
         if _complete(datalist):
             return datalist
         raise ValueError(f"output must be empty or hold the MNI152 cases as they were written, got {str(output)!r}.")
+    require_writable(datalist)
     image, label, affine = _load_tissue()
     boxes = {"training": [TRAINING], "validation": _blocks(VALIDATION), "test": _blocks(TEST)}
     cases = {split: _write_split(output, split, boxes[split], image, label, affine) for split in boxes}

@@ -15,7 +15,7 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from vafa_monai.data.acdc import acdc_plan, acdc_split
 from vafa_monai.data.case_facts import PHANTOM_MARK
-from vafa_monai.data.files import write_json, write_whole
+from vafa_monai.data.files import require_writable, write_json, write_whole
 from vafa_monai.data.folder import is_finished, list_hashes, whole_folder
 from vafa_monai.data.phantom_abdomen import abdomen
 from vafa_monai.data.phantom_heart import Heart, group_of
@@ -83,6 +83,7 @@ def write_phantom(
     kind, layout, output = look_up_option(kind, PhantomKind), look_up_option(layout, Layout), Path(output).resolve()
     settings = _check_settings(kind, cases, seed, size)
     plan = _plan(kind, layout, classes, settings)
+    require_writable(output / MANIFEST)
     if layout == Layout.RAW:
         if not is_finished(output, MANIFEST, settings):
             _write_raw(output, plan.split, settings)

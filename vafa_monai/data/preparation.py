@@ -14,7 +14,7 @@ import vafa_monai
 from vafa_monai.data.case_facts import CaseFacts, measure
 from vafa_monai.data.data_report import DataReport, write_report
 from vafa_monai.data.fault import image_faults, label_faults, pair_faults, read_or_fault
-from vafa_monai.data.files import read_json, sha256, write_json, write_volume
+from vafa_monai.data.files import read_json, require_writable, sha256, write_json, write_volume
 from vafa_monai.data.folder import is_finished, list_hashes, whole_folder
 from vafa_monai.data.recipe import Case, Find, Found, Recipe
 from vafa_monai.data.split import PARTS, Split, overlaps
@@ -83,6 +83,8 @@ def prepare(plan: Plan, source: str | Path, output: str | Path) -> Path:
     if output.is_relative_to(source) or source.is_relative_to(output):
         raise ValueError(f"output must lie outside of source {str(source)!r}, got {str(output)!r}.")
     finished = is_finished(output, DATALIST, plan.settings())
+    if not finished:
+        require_writable(output / DATALIST)
     found = plan.find(source, plan.units())
     if finished:
         _check_same_source(output, source, found)

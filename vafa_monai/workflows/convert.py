@@ -14,6 +14,7 @@ from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
 from vafa_monai.data import check_checkpoint, read_checkpoint, sha256, whole_file, write_json
+from vafa_monai.data.files import require_writable
 from vafa_monai.data.weights import difference, flaw
 from vafa_monai.handlers.provenance import versions
 from vafa_monai.workflows.bundle_run import as_config
@@ -123,6 +124,8 @@ def _require_free(source: Path, output: Path, sidecar: Path, overwrite: bool) ->
     taken = [str(path) for path in (output, sidecar) if path.exists()]
     if taken and not overwrite:
         raise ValueError(f"output must be a new file unless overwrite is set, got {taken[0]!r}, which exists.")
+    for path in (output, sidecar):
+        require_writable(path)
 
 
 def _require_fit(checkpoint: RecognizedCheckpoint, wanted: Mapping[str, Tensor], network: str, source: Path) -> None:
