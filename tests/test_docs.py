@@ -2,11 +2,14 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from vafa_monai.workflows.override import merged_config, require_known
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["attacks", "audit", "share", "tutorial", "scale", "how_to", "design", "conventions"]
@@ -66,6 +69,26 @@ def test_python_blocks_run(page, tmp_path):
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text(encoding="utf-8")):
         assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def bundle_lines():
+    """Yield each line that runs configs of a bundle of ours: its configs, and its options with their words."""
+    for page in (*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("bundles/*/docs/README.md"))):
+        own = page.parents[1] / "configs"
+        folder = own if own.is_dir() else ROOT / "bundles" / "mni152_unetr_segmentation" / "configs"
+        for line in page.read_text(encoding="utf-8").splitlines():
+            if found := re.search(r"monai\.bundle run (--config_file [^`\\]*)", line):
+                words = shlex.split(found[1])
+                paths = [folder.parent / config for config in re.findall(r"configs/[\w/]+\.json", words[1])]
+                if paths and all(path.is_file() for path in paths):
+                    yield paths, [word.removeprefix("--") for word in words[2:] if word.startswith("--")]
+
+
+def test_bundle_lines_name_config_ids_that_there_are():
+    lines = list(bundle_lines())
+    assert len(lines) > 50
+    for paths, names in lines:
+        require_known(merged_config(paths), names)
 
 
 @pytest.mark.slow
