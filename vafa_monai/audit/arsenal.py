@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
+from typing import Any
 
-from vafa_monai.attacks import APGD, PGD, Attack, AttackEnsemble, FrequencyPGD, Identity
+import torch
+from torch import Tensor
+
+from vafa_monai.attacks import APGD, PGD, Ascent, Attack, AttackEnsemble, FrequencyPGD, Identity
+from vafa_monai.attacks.attack import Network
+from vafa_monai.attacks.wrapper import AttackWrapper
 from vafa_monai.audit.subject import AuditSubject, Outcome
 from vafa_monai.losses import MaskedCrossEntropyLoss
 
@@ -81,11 +88,20 @@ def headline(subject: AuditSubject, attack: Attack | None = None) -> tuple[Outco
     return subject.outcomes(ensemble(subject) if attack is None else attack, keep=True)
 
 
-def unbounded(subject: AuditSubject) -> Attack:
-    """Return an attack that may change every voxel to every intensity."""
-    return APGD(
-        eps=1,
-        steps=UNBOUNDED_STEPS * subject.settings.steps,
-        loss_function=MaskedCrossEntropyLoss(balanced=True),
-        value_range=subject.value_range,
-    )
+@dataclass(frozen=True, kw_only=True)
+class Emptied(AttackWrapper):
+    """Run a targeted attack towards a segmentation of background alone."""
+
+    def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
+        return self.attack.run(inputs, torch.zeros_like(targets), network)
+
+
+def unbounded(subject: AuditSubject) -> tuple[Attack, Attack]:
+    """Return attacks that may change every voxel to every intensity: away from the truth, and towards no organ at all.
+
+    The first may end where every voxel is wrong in an organ that it does not belong to, which still overlaps.
+    """
+    common: dict[str, Any] = {"eps": 1, "steps": UNBOUNDED_STEPS * subject.settings.steps}
+    common["value_range"] = subject.value_range
+    away = APGD(loss_function=MaskedCrossEntropyLoss(balanced=True), **common)
+    return away, Emptied(attack=APGD(targeted=True, **common))

@@ -49,7 +49,7 @@ def _costs(subject: AuditSubject) -> dict[str, float]:
         "S0": 4 * _attack(2),
         "S1": (1 + 2 / cases) * (2 * steps + 2 * _attack(2)),  # on two flat volumes, too
         "S2": len(radii) * steps,
-        "S3": _attack(3 * settings.steps),
+        "S3": 2 * _attack(3 * settings.steps),
         "S4": sum(map(_attack, lengths)),
         "S5": _attack(1),
         "S6": settings.restarts * steps,

@@ -1,0 +1,202 @@
+"""Where a check turns: on both sides of every limit, and by the case or run that decides, wherever it stands."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from vafa_monai.attacks import PGD, VAFA, FrequencyPGD
+from vafa_monai.audit import AuditCase, AuditSettings, Outcome, control_checks
+from vafa_monai.audit.budget_checks import check_budget, check_zero_budget
+from vafa_monai.audit.control_checks import check_black_box, check_controls, check_transfer
+from vafa_monai.audit.data_checks import check_statistics
+from vafa_monai.audit.strength_checks import (
+    check_budget_curve,
+    check_restarts,
+    check_single_step,
+    check_steps,
+    check_unbounded,
+)
+from vafa_monai.audit.unseen_checks import check_unseen
+
+EPS = 4 / 255
+SETTINGS = AuditSettings(eps=EPS, restarts=3, eps_curve=(0, 0.2, 0.5, 1), steps_curve=(1, 2, 4), block_size=(4, 4, 4))
+
+
+class Given:
+    """A subject whose attacks leave what is given, case by case; any other attack leaves ``clean``."""
+
+    surrogate, measured, value_range, width = "another", (), (0.0, 1.0), 1.0
+
+    def __init__(self, *left, clean=(0.9, 0.9, 0.9), losses=None, settings=SETTINGS, sizes=(), shape=(8, 8, 8)):
+        self.left, self.losses, self.settings, self.sizes = left, losses or {}, settings, sizes
+        self.clean_dice, volume = clean, torch.rand(1, 1, *shape)
+        self.cases = [AuditCase(name=str(number), image=volume, label=volume) for number in range(len(clean))]
+
+    def outcomes(self, attack, keep=False):
+        known = [dice for one, dice in self.left if one is attack or (isinstance(one, (int, float)) and one == attack)]
+        dice = known[0] if known else self.clean_dice
+        sizes = self.sizes or [(0.0, 0.0)] * len(dice)
+        rows = zip(dice, sizes, strict=False)
+        loss = self.losses.get(attack if isinstance(attack, int) else None, 1.0)
+        return tuple(outcome(number, left, loss, *size) for number, (left, size) in enumerate(rows))
+
+    def attacked(self, attack, cases):
+        return list(self.outcomes(attack))[: len(cases)]
+
+    @property
+    def clean(self):
+        return self.outcomes(None)
+
+
+def outcome(number, dice, loss=1.0, linf=0.0, rms=0.0):
+    both = torch.tensor([0.5, dice, dice], dtype=torch.float64)
+    return Outcome(case=str(number), dice=both, loss=loss, linf=linf, rms=rms, sound=not math.isnan(linf))
+
+
+def same(value):
+    return value
+
+
+def all_of(dice):
+    return (dice, dice, dice)
+
+
+def one_of(dice, other=0.5):
+    """The case that decides is the last."""
+    return (other, other, dice)
+
+
+STRONG, WEAK = PGD(eps=EPS), PGD(eps=EPS, steps=1)
+CURVE = {"build": same}
+MANY = {"iterative": STRONG, "single": WEAK}
+BLACK = {"white": STRONG, "black": WEAK}
+NOISE = {"attack": STRONG, "controls": {"n": WEAK}}
+TURNS = [
+    (check_budget_curve, CURVE, [(0.2, all_of(0.5)), (0.5, all_of(0.502)), (1, all_of(0.504))], "PASS"),
+    (check_budget_curve, CURVE, [(0.2, all_of(0.5)), (0.5, all_of(0.503)), (1, all_of(0.506))], "WARN"),
+    (check_budget_curve, CURVE, [(0.2, all_of(0.5)), (0.5, all_of(0.519)), (1, all_of(0.1))], "WARN"),
+    (check_budget_curve, CURVE, [(0.2, all_of(0.5)), (0.5, all_of(0.521)), (1, all_of(0.1))], "FAIL"),
+    (check_unbounded, {"attack": STRONG}, [(STRONG, all_of(0.019))], "PASS"),
+    (check_unbounded, {"attack": STRONG}, [(STRONG, all_of(0.021))], "FAIL"),
+    (check_unbounded, {"attack": STRONG}, [(STRONG, one_of(0.1, 0.0))], "FAIL"),
+    (check_single_step, MANY, [(STRONG, one_of(0.504)), (WEAK, all_of(0.5))], "PASS"),
+    (check_single_step, MANY, [(STRONG, one_of(0.506)), (WEAK, all_of(0.5))], "WARN"),
+    (check_single_step, MANY, [(STRONG, one_of(0.519)), (WEAK, all_of(0.5))], "WARN"),
+    (check_single_step, MANY, [(STRONG, one_of(0.521)), (WEAK, all_of(0.5))], "FAIL"),
+    (check_restarts, CURVE, [(1, all_of(0.5)), (2, all_of(0.509)), (3, all_of(0.504))], "PASS"),
+    (check_restarts, CURVE, [(1, all_of(0.505)), (2, all_of(0.5)), (3, all_of(0.511))], "WARN"),
+    (check_restarts, CURVE, [(1, all_of(0.5)), (2, all_of(0.52)), (3, all_of(0.549))], "WARN"),
+    (check_restarts, CURVE, [(1, all_of(0.5)), (2, all_of(0.52)), (3, all_of(0.551))], "FAIL"),
+    (check_black_box, BLACK, [(STRONG, all_of(0.5)), (WEAK, one_of(0.496))], "PASS"),
+    (check_black_box, BLACK, [(STRONG, all_of(0.5)), (WEAK, one_of(0.494))], "FAIL"),
+    (
+        check_controls,
+        NOISE,
+        [(STRONG, all_of(0.5)), (WEAK, all_of(0.71))],
+        "PASS",
+    ),
+    (
+        check_controls,
+        NOISE,
+        [(STRONG, all_of(0.5)), (WEAK, all_of(0.69))],
+        "WARN",
+    ),
+    (
+        check_controls,
+        NOISE,
+        [(STRONG, all_of(0.5)), (WEAK, all_of(0.61))],
+        "WARN",
+    ),
+    (
+        check_controls,
+        NOISE,
+        [(STRONG, all_of(0.5)), (WEAK, all_of(0.59))],
+        "FAIL",
+    ),
+    (check_controls, NOISE, [(STRONG, all_of(0.892))], "SKIP"),
+    (check_controls, NOISE, [(STRONG, all_of(0.888))], "PASS"),
+    (check_unseen, {"attacks": {"n": WEAK}}, [(WEAK, all_of(0.851))], "PASS"),
+    (check_unseen, {"attacks": {"n": WEAK}}, [(WEAK, all_of(0.849))], "WARN"),
+    (check_unseen, {"attacks": {"m": STRONG, "n": WEAK}}, [(WEAK, all_of(0.849))], "WARN"),
+]
+
+
+@pytest.mark.parametrize(("check", "parts", "left", "status"), TURNS, ids=[f"{n}-{t[3]}" for n, t in enumerate(TURNS)])
+def test_check_turns_at_its_limit(check, parts, left, status):
+    finding = check(Given(*left), **parts)
+    assert finding.status.value == status, finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("losses", "dice", "status"),
+    [
+        ((1.1, 1.2, 1.3), (0.6, 0.509, 0.5), "PASS"),
+        ((1.1, 1.2, 1.3), (0.6, 0.511, 0.5), "WARN"),
+        ((1.0, 1.0, 1.0009), (0.5, 0.5, 0.5), "FAIL"),
+        ((1.0, 1.0, 1.0011), (0.5, 0.5, 0.5), "PASS"),
+        ((1.2, 1.1989, 1.3), (0.5, 0.5, 0.5), "FAIL"),
+        ((1.2, 1.1995, 1.1989), (0.5, 0.5, 0.5), "FAIL"),
+    ],
+    ids=["converged", "not converged", "flat", "rises", "falls between", "falls in two"],
+)
+def test_steps_turn_at_their_limits(losses, dice, status):
+    rows = [(number, all_of(left)) for number, left in zip((1, 2, 4), dice, strict=True)]
+    finding = check_steps(Given(*rows, losses=dict(zip((1, 2, 4), losses, strict=True))), build=same)
+    assert finding.status.value == status, finding.sentence
+
+
+@pytest.mark.parametrize(("left", "status"), [(0.496, "PASS"), (0.494, "FAIL")])
+def test_transfer_turns_at_its_limit_in_whichever_case(left, status, monkeypatch):
+    rows = [outcome(number, dice) for number, dice in enumerate(one_of(left, 0.6))]
+    monkeypatch.setattr(control_checks, "_transferred", lambda subject, surrogate: rows)
+    assert check_transfer(Given((STRONG, all_of(0.5))), white=STRONG).status.value == status
+
+
+@pytest.mark.parametrize(("cases", "status"), [(4, "WARN"), (5, "PASS")])
+def test_five_cases_are_enough(cases, status):
+    assert check_statistics(Given(clean=(0.5,) * cases)).status.value == status
+
+
+@pytest.mark.parametrize(("linf", "status"), [(0.9e-5, "PASS"), (1.1e-5, "FAIL")])
+def test_no_budget_is_judged_by_the_largest_change_of_all_cases(linf, status):
+    subject = Given(sizes=[(0.0, 0.0), (0.0, 0.0), (linf, 0.0)])
+    assert check_zero_budget(subject, attacks={"one": STRONG}).status.value == status
+
+
+BOX = FrequencyPGD(q_max=20, block_size=(4, 4, 4))
+USED = {  # attack, linf and rms of one case, share of the budget
+    "voxels": (STRONG, EPS * 1.02, 0.0, 1.02),
+    "voxels, by the largest": (STRONG, EPS * 0.9, EPS * 2, 0.9),
+    "l2": (PGD(eps=EPS, norm="l2"), 1.0, EPS * 1.02, 1.02),
+    "coefficients": (BOX, 1.0, 10.2 / 255, 1.02),
+    "quantization": (VAFA(q_max=20, block_size=(4, 4, 4)), 1.0, 9 / 255, 0.9),
+    "no volume": (STRONG, math.nan, 0.0, math.inf),
+}
+
+
+@pytest.mark.parametrize(("attack", "linf", "rms", "share"), USED.values(), ids=USED)
+@pytest.mark.parametrize("case", [0, 1, 2])
+def test_budget_is_judged_by_whichever_case_uses_most(attack, linf, rms, share, case):
+    sizes = [(0.0, 0.0)] * 3
+    sizes[case] = (linf, rms)
+    finding = check_budget(Given(sizes=sizes), attacks={"one": attack})
+    assert finding.value == pytest.approx(share, abs=2e-3)
+    assert finding.status.value == ("PASS" if share <= 1 else "FAIL")
+
+
+def test_padding_to_whole_blocks_may_be_used():
+    """Of six voxels an edge, eight are in blocks: the root mean square may be larger by ``(8 / 6) ** 1.5``."""
+    subject = Given(sizes=[(0.0, 10 / 255 * (8 / 6) ** 1.5 * 0.99)] * 3, shape=(6, 6, 6))
+    assert check_budget(subject, attacks={"one": BOX}).value == pytest.approx(0.99, abs=1e-3)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["empty", "constant"])
+def test_budget_on_flat_volumes_counts(which):
+    subject = Given()
+    flat = [outcome(number, 0.9, linf=2 * EPS * (number == which)) for number in range(2)]
+    subject.attacked = lambda attack, cases: flat
+    finding = check_budget(subject, attacks={"one": STRONG})
+    assert finding.value == pytest.approx(2, abs=2e-3)
