@@ -9,7 +9,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from vafa_monai.workflows import shipped_bundle
-from vafa_monai.workflows.config_code import Executable, executables, visible
+from vafa_monai.workflows.config_code import Executable, executables
 from vafa_monai.workflows.harmless_target import CALLS, FILES, HARMLESS, judge_target
 
 TOUCH = "touch {trap}"
@@ -205,4 +205,3 @@ def test_line_for_a_terminal_holds_no_commands_for_it():
     line = str(Executable("a.json", "x\x1b[2J#run", "$\x9b31m\u202e" + "y" * 500, "evaluates"))
     assert line.isprintable()
     assert len(line) < 300
-    assert visible("naïve ✓\n") == "naïve ✓\\n"

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
+import signal
+import tempfile
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 
+from vafa_monai.cli import package
 from vafa_monai.workflows import Package
 from vafa_monai.workflows.manifest import MANIFEST, manifest_faults
-from vafa_monai.workflows.package_check import bundle_faults, metadata_faults
+from vafa_monai.workflows.package_check import LARGE_FILE, bundle_faults, metadata_faults
 from vafa_monai.workflows.smoke import smoke_voxels
 
 ROOT = Path(__file__).parents[2] / "bundles"
@@ -217,6 +223,106 @@ def test_large_files_are_listed(small_bundle, tmp_path, monkeypatch):
         text = archive.read(f"{small_bundle.name}/large_files.yml").decode()
     assert f"url: {address}/models/model.pt" in text
     assert "hash_type: sha256" in text
+
+
+def test_large_is_what_has_more_than_25_million_bytes(small_bundle, tmp_path, monkeypatch):
+    size = (small_bundle / "models" / "model.pt").stat().st_size
+    others = max(path.stat().st_size for path in small_bundle.rglob("*") if path.is_file() and path.suffix != ".pt")
+    assert LARGE_FILE == 25 * 10**6
+    assert others < size - 1
+    for limit, listed in ((size, False), (size - 1, True)):
+        monkeypatch.setattr("vafa_monai.workflows.package.LARGE_FILE", limit)
+        path = Package(bundle=small_bundle, output=tmp_path / f"{limit}.zip", smoke=False).write()
+        with zipfile.ZipFile(path) as archive:
+            assert (f"{small_bundle.name}/large_files.yml" in archive.namelist()) == listed
+
+
+@pytest.mark.parametrize("address", ["https://eva:secret@host/a", "https://secret@host", "https://host/a?key=secret"])
+def test_password_in_an_address_is_not_published(address, small_bundle):
+    with pytest.raises(ValueError, match="base_url must be an address without a password or a query") as error:
+        Package(bundle=small_bundle, base_url=address)
+    assert "secret" not in str(error.value)
+
+
+TRAPS = {
+    "network": lambda trap: {"_target_": "UNETR", "a": f"$open({trap!r}, 'w')"},
+    "target of its own": lambda trap: {"_target_": "trapped.Network"},
+    "target that is a program": lambda trap: {"_target_": "vafa_monai.cli.__main__.main"},
+}
+
+
+@pytest.mark.parametrize("network", TRAPS.values(), ids=TRAPS)
+def test_check_without_trust_executes_nothing(network, bundle, tmp_path, monkeypatch):
+    trap = tmp_path / "executed"
+    (tmp_path / "trapped.py").write_text(f"open({str(trap)!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    edit(bundle / "configs" / "inference.json", lambda c: c.update(network_def=network(str(trap))))
+    Package(bundle=bundle).faults(trust=False)
+    assert not trap.exists()
+
+
+def test_check_without_trust_reads_weights_as_data_and_says_what_was_not_tried(bundle, capsys, monkeypatch):
+    monkeypatch.setattr("vafa_monai.workflows.package_check.network_faults", lambda *_: [])  # half a minute
+    package(str(bundle), check=True)
+    assert "not tried: the network, its weights in it and its export" in capsys.readouterr().out
+    package(str(bundle), check=True, trust=True)
+    assert "not tried" not in capsys.readouterr().out
+    (bundle / "models" / "model.pt").write_bytes(b"none")
+    (fault,) = bundle_faults(bundle, trust=False)
+    assert str(fault).startswith("models/model.pt: checkpoint must be")
+
+
+@pytest.mark.parametrize("name", ["docs/notes.txt", "models/old.PT", "docs/a.npz"])
+def test_pickle_under_another_name_is_a_fault(name, bundle):
+    (bundle / name).write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    assert f"{name}: may execute code when it is loaded" in "\n".join(map(str, bundle_faults(bundle, trust=False)))
+
+
+def test_output_that_cannot_be_written_is_found_before_anything_is_tried(small_bundle, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("vafa_monai.workflows.package.smoke_voxels", lambda *_: pytest.fail("tried"))
+    job = Package(bundle=small_bundle, output=tmp_path / "file" / "one.zip")
+    for call in (job.faults, job.write):
+        with pytest.raises(ValueError, match="output must be a place that can be written to, got"):
+            call()
+
+
+def test_link_under_the_name_of_the_package_is_not_followed(small_bundle, tmp_path):
+    (tmp_path / "one.zip").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="output must be a new file, got"):
+        Package(bundle=small_bundle, output=tmp_path / "one.zip", smoke=False).write()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("version", ["../x", "", None, "1"])
+def test_version_that_would_lead_elsewhere_is_refused(version, bundle):
+    edit(bundle / "configs" / "metadata.json", lambda c: c.update(version=version))
+    with pytest.raises(ValueError, match=r"version must be three numbers in configs/metadata\.json, got"):
+        Package(bundle=bundle, smoke=False).write()
+
+
+@pytest.mark.parametrize("moments", [[0.1, 0.5], pytest.param([n / 10 for n in range(20)], marks=pytest.mark.slow)])
+def test_killed_package_is_not_there_and_the_next_is_the_same(moments, small_bundle, tmp_path, monkeypatch):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    expected = Package(bundle=small_bundle, output=tmp_path / "expected.zip", smoke=False).write().read_bytes()
+    for number, seconds in enumerate(moments):
+        output = tmp_path / str(number) / "one.zip"
+        job = Package(bundle=small_bundle, output=output, smoke=False)
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException):
+                job.write()
+            os._exit(0)
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        if output.exists():
+            assert output.read_bytes() == expected
+            output.unlink()
+        assert job.write().read_bytes() == expected
+        assert list(scratch.iterdir()) == []
 
 
 def test_recipe_without_weights_is_packaged_and_says_so(bundle, tmp_path):

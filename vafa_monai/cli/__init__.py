@@ -21,7 +21,7 @@ from vafa_monai.cli.data_command import convert, phantom, prepare
 from vafa_monai.cli.nnunet_command import audit_nnunet
 from vafa_monai.cli.report_command import demo, report, reproduce
 from vafa_monai.cli.run_command import attack, evaluate, train
-from vafa_monai.cli.say import complain
+from vafa_monai.cli.say import clean, complain
 from vafa_monai.cli.share_command import fetch, label_app, package
 
 __all__ = [
@@ -105,7 +105,7 @@ def _end_with(error: Exception) -> None:
 
 def _sentence(error: BaseException) -> str:
     """Return what an error says in one line that a terminal can show."""
-    words = " ".join(str(error).split())
+    words = " ".join(clean(str(error)).split())
     if not words or not isinstance(error, (ValueError, TypeError, OSError, RuntimeError, ImportError)):
         words = f"{type(error).__name__} {words}".strip()
     shown = "".join(letter if letter.isprintable() else "?" for letter in words)

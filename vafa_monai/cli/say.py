@@ -3,17 +3,32 @@
 import logging
 import sys
 
-__all__ = ["complain", "log", "say"]
+__all__ = ["clean", "complain", "log", "say"]
 
 
 def say(line: str) -> None:
     """Print a line at once, so that a log file shows how far a run is."""
-    print(line, flush=True)
+    print(clean(line), flush=True)
 
 
 def complain(line: str) -> None:
     """Print a line to where errors go."""
-    print(line, file=sys.stderr, flush=True)
+    print(clean(line), file=sys.stderr, flush=True)
+
+
+def clean(text: str) -> str:
+    r"""Return a text that shows no password of an address and cannot steer a terminal.
+
+    Example:
+        >>> clean("got https://eva:secret@host\x1b[2J")
+        'got https://***@host\\x1b[2J'
+    """
+    if text.isprintable() and "://" not in text:
+        return text
+    from vafa_monai.reports.table import visible
+    from vafa_monai.workflows.download import masked  # here, because most lines need neither
+
+    return "\n".join(visible(line) for line in masked(text).split("\n"))
 
 
 class OneLine(logging.Formatter):
@@ -22,6 +37,10 @@ class OneLine(logging.Formatter):
     def formatException(self, ei: object) -> str:  # noqa: N802 - the name is Python's
         """Leave the traceback out."""
         return ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Show no password, and nothing that steers a terminal."""
+        return clean(super().format(record))
 
 
 def log(level: int = logging.INFO, form: str = "%(asctime)s %(levelname)s %(message)s") -> None:

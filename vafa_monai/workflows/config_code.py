@@ -13,10 +13,11 @@ import yaml
 from monai.bundle.reference_resolver import ReferenceResolver
 
 from vafa_monai.data.files import parse_json
+from vafa_monai.reports.table import visible
 from vafa_monai.workflows.harmless_target import CALLS, HARMLESS, judge_target
 from vafa_monai.workflows.manifest import folder_files
 
-__all__ = ["Executable", "executables", "visible"]
+__all__ = ["EVALUATES", "Executable", "executables"]
 
 EVALUATES, IMPORTS, OUTSIDE = "evaluates", "imports", "takes a config from outside:"
 UNREADABLE, UNKNOWN = "cannot be judged:", "is not known to be harmless"
@@ -66,16 +67,6 @@ class Executable(NamedTuple):
         """Say it in one line, in which nothing can command a terminal."""
         text = self.text if len(self.text) <= SHOWN else f"{self.text[:SHOWN]}… ({len(self.text)} characters)"
         return visible(f"{self.file}{self.id and f' {self.id}'}: {self.kind}{text and f' {text}'}")
-
-
-def visible(text: str) -> str:
-    r"""Return a text in which every character that is not printed is written as Python would.
-
-    Example:
-        >>> visible("a\x1b[2Jb")
-        'a\\x1b[2Jb'
-    """
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def executables(bundle: Path) -> list[Executable]:

@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 from monai.utils import optional_import
 
 from vafa_monai.data import sha256 as hash_of
+from vafa_monai.reports.table import visible
 from vafa_monai.workflows.archive import MOST_BYTES, copy_folder, private_folder, require_room, unpack_archive
-from vafa_monai.workflows.config_code import EVALUATES, Executable, executables, visible
+from vafa_monai.workflows.config_code import EVALUATES, Executable, executables
 from vafa_monai.workflows.download import SCHEMES, download, masked
 from vafa_monai.workflows.file_content import require_data
 from vafa_monai.workflows.manifest import folder_files, folder_sha256, manifest_faults, read_manifest

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -13,20 +13,23 @@ from typing import Any
 
 import yaml
 
-from vafa_monai.data import sha256, write_json, write_whole
+from vafa_monai.data import read_json, sha256, write_json, write_whole
+from vafa_monai.data.files import require_writable
 from vafa_monai.reports import load_results
 from vafa_monai.reports.audit_document import load_audits
 from vafa_monai.reports.evidence import Evidence, gather
 from vafa_monai.reports.model_card import model_card
-from vafa_monai.workflows.archive import write_archive
+from vafa_monai.workflows.archive import private_folder, write_archive
+from vafa_monai.workflows.download import masked
 from vafa_monai.workflows.manifest import MANIFEST, build_manifest, folder_files
-from vafa_monai.workflows.package_check import LARGE_FILE, bundle_faults
+from vafa_monai.workflows.package_check import LARGE_FILE, VERSION, bundle_faults
 from vafa_monai.workflows.package_fault import PackageFault
 from vafa_monai.workflows.smoke import smoke_voxels
 
 __all__ = ["Package"]
 
 LEFT_OUT = ("eval", "__pycache__", ".ipynb_checkpoints", ".DS_Store", MANIFEST)
+STAGED = "vafa-monai-package-"
 README = "docs/README.md"
 METADATA = "configs/metadata.json"
 CARD = "## Adversarial robustness"
@@ -55,17 +58,28 @@ class Package:
     smoke: bool = True
     say: Callable[[str], None] = field(default=logging.getLogger(__name__).info, repr=False)
 
-    def faults(self) -> list[PackageFault]:
+    def __post_init__(self) -> None:
+        """Refuse an address that would publish a password."""
+        if self.base_url is not None and (not isinstance(self.base_url, str) or masked(self.base_url) != self.base_url):
+            shown = masked(str(self.base_url))
+            raise ValueError(f"base_url must be an address without a password or a query, got {shown!r}.")
+
+    def faults(self, trust: bool = True) -> list[PackageFault]:
         """Return everything that keeps the bundle from being shared.
 
+        Args:
+            trust: execute its configs to build the network, load the weights and export it.
+
         Raises:
-            ValueError: if there is no such folder.
+            ValueError: if there is no such folder, or the zip file could not be written.
         """
         folder = Path(self.bundle)
         if not folder.is_dir():
             raise ValueError(f"bundle must be a folder, got {str(self.bundle)!r}.")
-        with tempfile.TemporaryDirectory() as place:
-            return bundle_faults(self._staged(Path(place)))
+        if self.output is not None:
+            self._require_new(Path(self.output))
+        with private_folder(Path(tempfile.gettempdir()), STAGED) as place:
+            return bundle_faults(self._staged(place), trust)
 
     def write(self) -> Path:
         """Write the zip file.
@@ -76,12 +90,14 @@ class Package:
         Raises:
             ValueError: if the smoke run or the results are not as they must be, or the zip file is there already.
         """
-        with tempfile.TemporaryDirectory() as place:
-            staged = self._staged(Path(place))
-            metadata = json.loads((staged / METADATA).read_text(encoding="utf-8"))
-            path = Path(f"{staged.name}_v{metadata['version']}.zip") if self.output is None else Path(self.output)
-            if path.exists():
-                raise ValueError(f"output must be a new file, got {str(path)!r}.")
+        metadata = read_json(Path(self.bundle) / METADATA, METADATA)
+        if not VERSION.fullmatch(str(metadata.get("version"))):
+            raise ValueError(f"version must be three numbers in {METADATA}, got {metadata.get('version')!r}.")
+        default = f"{Path(self.bundle).resolve().name}_v{metadata['version']}.zip"
+        path = Path(default if self.output is None else self.output)
+        self._require_new(path)
+        with private_folder(Path(tempfile.gettempdir()), STAGED) as place:
+            staged = self._staged(place)
             if self.results is not None:
                 self._describe(staged, metadata, gather(load_results(self.results), load_audits(self.results)))
             self._list_large_files(staged)
@@ -89,10 +105,20 @@ class Package:
             write_json(staged / MANIFEST, build_manifest(staged, about))
             return write_archive(staged, path)
 
+    def _require_new(self, path: Path) -> None:
+        """Refuse a zip file that is there, or could not be written after the work."""
+        if os.path.lexists(path):
+            raise ValueError(f"output must be a new file, got {str(path)!r}.")
+        require_writable(path)
+
     def _staged(self, place: Path) -> Path:
         """Copy what is packaged; links stay links, to be found as faults."""
         target, ignore = place / Path(self.bundle).resolve().name, shutil.ignore_patterns(*LEFT_OUT)
-        return Path(shutil.copytree(self.bundle, target, symlinks=True, ignore=ignore))
+        try:
+            return Path(shutil.copytree(self.bundle, target, symlinks=True, ignore=ignore))
+        except shutil.Error as error:
+            reason = str(error.args[0][0][-1])
+            raise ValueError(f"bundle must hold files and folders that can be read, got {reason}.") from error
 
     def _describe(self, staged: Path, metadata: dict[str, Any], evidence: Evidence) -> None:
         """Write the model card into the README, and the figures into the metadata."""

@@ -11,8 +11,9 @@ import yaml
 from monai.utils import optional_import
 
 from vafa_monai.data import sha256
+from vafa_monai.workflows.file_content import require_data
 from vafa_monai.workflows.manifest import folder_files
-from vafa_monai.workflows.package_config import config_faults, network_faults, property_faults
+from vafa_monai.workflows.package_config import config_faults, network_faults, property_faults, weight_faults
 from vafa_monai.workflows.package_fault import Faults, PackageFault
 
 __all__ = ["bundle_faults", "metadata_faults"]
@@ -33,23 +34,25 @@ JUNK = re.compile(r"(?:^|/)(?:\.DS_Store|Thumbs\.db|__pycache__|\.git|\.ipynb_ch
 TEXTS = (".json", ".md", ".txt", ".yml", ".yaml", ".conf", ".py")
 
 
-def bundle_faults(bundle: Path) -> list[PackageFault]:
+def bundle_faults(bundle: Path, trust: bool = True) -> list[PackageFault]:
     """Return everything that keeps a bundle from being shared; nothing is changed.
 
-    Its configs are executed only if the files themselves are as they must be.
+    Its configs are executed only if they may be, and the files themselves are as they must be.
 
     Args:
         bundle: folder of the bundle.
+        trust: execute ``inference.json`` to build the network, load the weights and export it; otherwise weights are
+            only read.
     """
     try:
         files = folder_files(bundle)
     except ValueError as error:
-        return [PackageFault(".", str(error), "replace links by the files they lead to")]
+        return [PackageFault(".", str(error), "take files and names that every system has")]
     found = [*_missing(files), *_texts(files), *_junk(files), *_metadata(files), *_large_files(files)]
     broken = [*config_faults(files)]
     found += broken
     if not broken and not [fault for fault in found if fault.file.startswith("configs")]:
-        found += [*property_faults(bundle), *network_faults(bundle, files)]
+        found += [*property_faults(bundle), *(network_faults(bundle, files) if trust else weight_faults(files))]
     return found
 
 
@@ -86,13 +89,24 @@ def _texts(files: dict[str, Path]) -> Faults:
 
 def _junk(files: dict[str, Path]) -> Faults:
     """Yield files that no bundle needs, and images, which may be of patients."""
-    for name in files:
+    for name, path in files.items():
         if JUNK.search(name):
             yield PackageFault(name, "does not belong into a bundle", "delete it")
         if name.endswith((".nii", ".nii.gz", ".dcm", ".nrrd", ".mha")):
             yield PackageFault(name, "is an image, of a patient perhaps", "keep data out of the bundle")
-        if name.endswith((".pkl", ".pickle", ".npy", ".joblib")):
+        if name.endswith((".pkl", ".pickle", ".npy", ".joblib")) or _may_execute(name, path):
             yield PackageFault(name, "may execute code when it is loaded", "save weights as .pt, read as data")
+
+
+def _may_execute(name: str, path: Path) -> bool:
+    """Tell whether a file that is no checkpoint of the bundle is a pickle by its content."""
+    if name.startswith("models/") and name.endswith(".pt"):
+        return False  # whose faults are told with the network
+    try:
+        require_data(name, path)
+    except ValueError:
+        return True
+    return False
 
 
 def _metadata(files: dict[str, Path]) -> Faults:

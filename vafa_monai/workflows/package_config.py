@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from pydoc import ErrorDuringImport, locate
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 import torch
 from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow
 
-from vafa_monai.data import check_checkpoint
+from vafa_monai.data import check_checkpoint, read_checkpoint
+from vafa_monai.workflows.harmless_target import PACKAGES
 from vafa_monai.workflows.package_fault import Faults, PackageFault
 
-__all__ = ["config_faults", "network_faults", "property_faults"]
+__all__ = ["config_faults", "network_faults", "property_faults", "weight_faults"]
 
 
 def config_faults(files: dict[str, Path]) -> Faults:
@@ -85,6 +87,15 @@ def network_faults(bundle: Path, files: dict[str, Path]) -> Faults:
     yield from _export(network, volume, files)
 
 
+def weight_faults(files: dict[str, Path]) -> Faults:
+    """Yield weights that cannot be read as data; nothing of the configs is executed."""
+    for name in (name for name in files if name.startswith("models/") and name.endswith(".pt")):
+        try:
+            read_checkpoint(files[name])
+        except ValueError as error:
+            yield PackageFault(name, str(error).rstrip("."), "save the state dict of the network")
+
+
 def _export(network: torch.nn.Module, volume: torch.Tensor, files: dict[str, Path]) -> Faults:
     """Yield that the network cannot become TorchScript, unless the README says why."""
     readme = files["docs/README.md"].read_text(encoding="utf-8", errors="replace") if "docs/README.md" in files else ""
@@ -121,12 +132,15 @@ def _targets(value: Any) -> Iterator[str]:
 
 
 def _can_be_found(target: str) -> bool:
-    """Tell whether a target is a class or function of MONAI by its name, or of any package by its path."""
+    """Tell whether a target is of MONAI by its name, or of a package by its path; only known packages are imported."""
     if "." not in target:
         return ComponentLocator().get_component_module_name(target) is not None
+    top = target.partition(".")[0]
+    if "__main__" in target:  # which would run when it is imported
+        return False
     try:
-        return locate(target) is not None
-    except ErrorDuringImport:
+        return locate(target) is not None if top in PACKAGES else find_spec(top) is not None
+    except (ErrorDuringImport, ImportError, ValueError):
         return False
 
 
