@@ -24,7 +24,7 @@ import vafa_monai.metrics
 import vafa_monai.networks
 import vafa_monai.transforms
 
-__all__ = ["CALLS", "FILES", "HARMLESS", "judge_target"]
+__all__ = ["CALLS", "FILES", "HARMLESS", "component_table", "judge_target"]
 
 HARMLESS, FILES, CALLS = "", "reads or writes files", "calls"
 PACKAGES = ("monai", "torch", "vafa_monai")  # which are imported already, and are never imported for a config
@@ -119,14 +119,14 @@ def judge_target(target: str) -> str:
 
 def _paths(target: str) -> list[str]:
     """Return every full path that MONAI may take a target for."""
-    modules = _locator().get_component_module_name(target)
+    modules = component_table().get_component_module_name(target)
     if modules is None:
         return [target]
     return [f"{module}.{target}" for module in ([modules] if isinstance(modules, str) else modules)]
 
 
 @lru_cache(maxsize=1)
-def _locator() -> ComponentLocator:
+def component_table() -> ComponentLocator:
     """Return MONAI's table of names, made once."""
     return ComponentLocator()
 

@@ -10,10 +10,10 @@ from pydoc import ErrorDuringImport, locate
 from typing import Any
 
 import torch
-from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from vafa_monai.data import check_checkpoint, read_checkpoint
-from vafa_monai.workflows.harmless_target import PACKAGES
+from vafa_monai.workflows.harmless_target import PACKAGES, component_table
 from vafa_monai.workflows.package_fault import Faults, PackageFault
 
 __all__ = ["config_faults", "network_faults", "property_faults", "weight_faults"]
@@ -134,7 +134,7 @@ def _targets(value: Any) -> Iterator[str]:
 def _can_be_found(target: str) -> bool:
     """Tell whether a target is of MONAI by its name, or of a package by its path; only known packages are imported."""
     if "." not in target:
-        return ComponentLocator().get_component_module_name(target) is not None
+        return component_table().get_component_module_name(target) is not None
     top = target.partition(".")[0]
     if "__main__" in target:  # which would run when it is imported
         return False
