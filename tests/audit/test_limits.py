@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -128,6 +129,15 @@ TURNS = [
 def test_check_turns_at_its_limit(check, parts, left, status):
     finding = check(Given(*left), **parts)
     assert finding.status.value == status, finding.sentence
+
+
+@pytest.mark.parametrize(("left", "status"), [(0.019, "PASS"), (0.021, "WARN"), (0.124, "WARN"), (0.126, "FAIL")])
+def test_what_chance_overlaps_is_no_masked_gradient(left, status):
+    """Two organs of an eighth of the volume each."""
+    subject, label = Given((STRONG, all_of(left))), torch.zeros(1, 1, 8, 8, 8)
+    label[..., 0], label[..., 1] = 1, 2
+    subject.cases = [dataclasses.replace(case, label=label) for case in subject.cases]
+    assert check_unbounded(subject, attack=STRONG).status.value == status
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import nibabel as nib
@@ -151,6 +152,19 @@ def test_every_finite_intensity_passes_without_a_range(case):
 
 def test_intensities_that_resampling_rounded_beyond_the_range_pass(case):
     check(case(image=ramp_with(1.00005)))
+
+
+@pytest.mark.parametrize("mm", [0.19, -0.19, 0.21, -0.21])
+def test_label_may_lie_a_tenth_of_a_voxel_off(case, mm):
+    """The second axis has voxels of 2 mm."""
+    with nullcontext() if abs(mm) < 0.2 else pytest.raises(ValueError, match=r"got a corner 0\.105 voxels away"):
+        check(case(label_affine=shifted(mm)))
+
+
+@pytest.mark.parametrize("value", [1.00009, -0.00009, 1.00011, -0.00011])
+def test_intensity_may_lie_a_ten_thousandth_of_the_width_outside(case, value):
+    with nullcontext() if abs(value - 0.5) < 0.5001 else pytest.raises(ValueError, match="lie in value_range"):
+        check(case(image=ramp_with(value)))
 
 
 def test_preprocessing_that_makes_nan_is_refused(case):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
+
 from vafa_monai.attacks import Attack, AttackEnsemble
 from vafa_monai.audit.arsenal import headline, longer_attack, unbounded, voxel_attack
 from vafa_monai.audit.check import Check, Finding, Status
@@ -52,11 +54,14 @@ def check_unbounded(subject: AuditSubject, attack: Attack | None = None) -> Find
     """S3: attacks without bound leave nothing."""
     tried = [subject.outcomes(one) for one in ((attack,) if attack else unbounded(subject))]
     outcomes = [min(rows, key=lambda one: one.foreground) for rows in zip(*tried, strict=True)]
-    left = mean_dice(outcomes)
+    left, chance = mean_dice(outcomes), _chance(subject)
     worst = max(outcomes, key=lambda outcome: outcome.foreground)
     return Finding(
-        status=Status.PASS if left <= ALL_GONE else Status.FAIL,
-        sentence=f"Without a bound a DSC of {left:.4f} is left, {worst.foreground:.4f} of {worst.case}.",
+        status=_grade(left, ALL_GONE, max(ALL_GONE, chance)),
+        sentence=(
+            f"Without a bound a DSC of {left:.4f} is left, {worst.foreground:.4f} of {worst.case}; "
+            f"organs of their size anywhere overlap by {chance:.4f}."
+        ),
         value=left,
         limit=ALL_GONE,
         unit="DSC",
@@ -136,6 +141,13 @@ def check_losses(subject: AuditSubject, attack: AttackEnsemble | None = None) ->
         unit="DSC",
         details={"dice": left},
     )
+
+
+def _chance(subject: AuditSubject) -> float:
+    """Return the DSC of organs of the right size whose voxels lie anywhere: the mean share of an organ."""
+    counts = [torch.bincount(case.label.flatten().long())[1:].double() / case.label.numel() for case in subject.cases]
+    shares = [count[count > 0].mean().item() for count in counts if count.any()]
+    return sum(shares) / len(shares) if shares else 0.0
 
 
 def _grade(value: float, limit: float, bad: float) -> Status:
