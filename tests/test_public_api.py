@@ -48,7 +48,8 @@ NAMES = {
     """,
     "vafa_monai.handlers": """
         AdversarialKeys AdversarialSaver AdversarialTrainingHandler AttackHandler HausdorffDistance95
-        NormalizedSurfaceDice OrganPresence PerceptualSimilarity RobustnessReport
+        NormalizedSurfaceDice OrganPresence PerceptualSimilarity ResumableTraining
+        RobustnessReport
     """,
     "vafa_monai.networks": "UNETRPP convert_unetr_weights load_official_unetrpp",
     "vafa_monai.reports": """

@@ -94,14 +94,16 @@ def test_every_target_can_be_imported(bundle, path):
 
 
 @every_bundle
-@pytest.mark.parametrize("name", ["train", "inference"])
-def test_standalone_config_of_a_unetr_needs_only_monai(bundle, name):
-    text = (
-        json.dumps(read(bundle, name) | {"network_def": None})
-        if "unetrpp" in bundle
-        else json.dumps(read(bundle, name))
-    )
-    assert "vafa_monai" not in text
+def test_inference_of_a_unetr_needs_only_monai(bundle):
+    own = {"network_def": None} if "unetrpp" in bundle else {}
+    assert "vafa_monai" not in json.dumps(read(bundle, "inference") | own)
+
+
+@every_bundle
+def test_training_is_watched_alike_in_all_bundles(bundle):
+    assert [read(bundle, "train")[name] for name in ("training", "run")] == [
+        read(BUNDLES[0], "train")[name] for name in ("training", "run")
+    ]
 
 
 @every_bundle
@@ -211,17 +213,18 @@ def test_bundle_has_the_files_of_the_zoo(bundle):
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["command line", "MONAI Label"])
-def test_training_resumes_unless_a_checkpoint_loader_stands_in_front(own, tmp_path, tiny):
+def test_training_resumes_unless_a_checkpoint_loader_stands_in_front(own, tmp_path, tiny, dataset_dir):
     """MONAI Label puts one there: each of its requests is a run of its own."""
     parser = ConfigParser()
     parser.read_config(str(CONFIGS["mni152_unetr_segmentation"] / "train.json"))
     parser.update({key: literal_eval(str(value)) for key, value in tiny["unetr"].items()})
-    parser["bundle_root"] = str(tmp_path)
+    parser.update({"bundle_root": str(tmp_path), "dataset_dir": str(dataset_dir), "train#trainer#max_epochs": 7})
     if own:
         loader = {"_target_": "CheckpointLoader", "load_path": "models/model.pt", "load_dict": {"model": "$@network"}}
         parser["train"]["handlers"].insert(0, loader)
-    state = tmp_path / "eval" / "resume" / "model" / "checkpoint_epoch=1.pt"
-    state.parent.mkdir(parents=True)
-    torch.save({}, state)
     parser.parse()
-    assert parser.get_parsed_content("resume_file") == ("" if own else str(state))
+    training = parser.get_parsed_content("training")
+    training.check()
+    assert training.epochs == 7
+    assert (tmp_path / "eval" / "resume" / "model" / "training.json").is_file() != own
+    assert training.config["network_def"]["feature_size"] == tiny["unetr"]["network_def#feature_size"]

@@ -5,6 +5,7 @@ from vafa_monai.handlers.adversarial_training import AdversarialTrainingHandler
 from vafa_monai.handlers.attack import AttackHandler
 from vafa_monai.handlers.batch import AdversarialKeys
 from vafa_monai.handlers.metric import HausdorffDistance95, NormalizedSurfaceDice, OrganPresence, PerceptualSimilarity
+from vafa_monai.handlers.resumable_training import ResumableTraining
 from vafa_monai.handlers.robustness_report import RobustnessReport
 
 __all__ = [
@@ -16,5 +17,6 @@ __all__ = [
     "NormalizedSurfaceDice",
     "OrganPresence",
     "PerceptualSimilarity",
+    "ResumableTraining",
     "RobustnessReport",
 ]

@@ -122,6 +122,8 @@ class BundleRun:
         if progress not in workflow.parser:
             raise ValueError(f"bundle must have {progress} in its configs, got {str(self.bundle)!r}.")
         workflow.initialize()
+        if progress == "train#trainer" and "training" in workflow.parser:  # refused before its data are loaded
+            workflow.parser.get_parsed_content("training").check()
         engine = workflow.parser.get_parsed_content(progress)
         terminal = sys.__stderr__ is not None and sys.__stderr__.isatty()
         bar = ProgressBar(desc=ENGINES[progress], persist=False, file=sys.__stderr__, disable=not terminal)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-import logging
 import shlex
 import shutil
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 import vafa_monai
-from vafa_monai.data import prepare_mni152, sha256, write_json
+from vafa_monai.data import prepare_mni152, read_json, sha256, write_json
 from vafa_monai.reports import build_report
 from vafa_monai.workflows.audit import BundleAudit
 from vafa_monai.workflows.bundle_run import BundleRun, shipped_bundle
+from vafa_monai.workflows.fingerprint import digest, run_facts
+from vafa_monai.workflows.run_log import RunLog
 
 __all__ = ["Demo", "DemoSettings"]
 
@@ -33,6 +35,7 @@ QUICK_AUDIT = {
     "eps_curve": (0, 4 / 255, 1),
     "steps_curve": (1, 2),
 }
+LAST_SEED = 2**32 - 1  # of numpy
 TITLE = "Adversarial robustness of a brain MRI segmentation, before and after hardening"
 
 
@@ -44,11 +47,19 @@ class DemoSettings:
         seed: seed of the training, of the random attacks and of the noise.
         quick: a smoke run of seconds, on two cases with two attack steps after eight iterations of training.
         audit: audit both models at the end; ``None`` does unless it is a smoke run.
+
+    Raises:
+        ValueError: if the seed is none that all random generators take.
     """
 
     seed: int = 0
     quick: bool = False
     audit: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a seed that the last step would stumble over."""
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= LAST_SEED:
+            raise ValueError(f"seed must be a whole number from 0 to {LAST_SEED}, got {self.seed!r}.")
 
     def training(self) -> dict[str, Any]:
         """Return what a training run is told beside its paths."""
@@ -67,13 +78,15 @@ class DemoSettings:
 class Demo:
     """Run the demo in a folder; what is done already is not done again.
 
+    ``demo.json`` says of every model and result what it was made of; what does not agree with it is made again.
+
     Args:
         output: folder of the data, the bundle with its models, and the report.
         settings: seed and length.
         say: what is told of every step, line by line.
 
     Raises:
-        ValueError: if the folder holds something else or a demo with other settings.
+        ValueError: if the folder holds something else or a demo with other settings, or another process is at it.
     """
 
     def __init__(self, output: str | Path, settings: DemoSettings, say: Callable[[str], None]) -> None:
@@ -82,7 +95,8 @@ class Demo:
         self.say = say
         self.bundle = self.output / BUNDLE
         self.state_file = self.output / "demo.json"
-        self.commands: list[str] = []
+        self.log = RunLog(self.output / "demo.log", say)
+        self._lock = FileLock(self.output / ".demo.lock")
         self._claim()
 
     @property
@@ -96,17 +110,17 @@ class Demo:
         Returns:
             The paths of the report's files by name.
         """
-        with (self.output / "demo.log").open("a", encoding="utf-8") as self._log:
-            return self._run()
+        try:
+            with self.log:
+                return self._run()
+        finally:
+            self._lock.release()
 
     def _run(self) -> dict[str, Path]:
         """Do the steps, with the log file open."""
-        logging.basicConfig(stream=self._log, level=logging.INFO, format="%(asctime)s %(name)s %(message)s", force=True)
         self.say(f"data: {self.output / 'data'} (MNI152 T1, 1 mm, from nilearn)")
         prepare_mni152(self.output / "data")
-        if not self.bundle.is_dir():
-            ignore = shutil.ignore_patterns("eval", "*.pt", "__pycache__")  # what was trained in a checkout
-            shutil.copytree(shipped_bundle(BUNDLE), self.bundle, ignore=ignore)
+        self._copy_bundle()
         self.say(f"bundle: cd {self.bundle}")
         self._train("standard", [])
         self._train("hardened", ["vaft"])
@@ -122,64 +136,119 @@ class Demo:
             self.output,
             title=TITLE,
             trained_on=TRAINED_ON,
-            commands=self.commands,
-            settings={**asdict(self.settings), "vafa_monai": vafa_monai.__version__},
+            commands=self.log.commands,
+            settings=self._wanted(),
             data_note=self._data_note(),
         )
 
-    def _claim(self) -> None:
-        """Make the folder ours, or find that it is."""
-        wanted = {**asdict(self.settings), "vafa_monai": vafa_monai.__version__}
-        if self.state_file.is_file():
-            found = json.loads(self.state_file.read_text(encoding="utf-8"))["settings"]
-            if found != wanted:
-                raise ValueError(f"output must hold a demo with the settings {wanted}, got one with {found}.")
-        elif self.output.is_dir() and any(self.output.iterdir()):
-            raise ValueError(f"output must be a new or empty folder or that of a demo, got {str(self.output)!r}.")
-        else:
-            write_json(self.state_file, {"settings": wanted, "done": []})
+    def _wanted(self) -> dict[str, Any]:
+        return {**asdict(self.settings), "vafa_monai": vafa_monai.__version__}
 
-    def _done(self) -> list[str]:
-        return json.loads(self.state_file.read_text(encoding="utf-8"))["done"]
+    def _claim(self) -> None:
+        """Make the folder ours, or find that it is; a ``demo.json`` that cannot be read is set aside."""
+        there = [] if self.state_file.exists() or not self.output.is_dir() else list(self.output.iterdir())
+        if any(not path.name.startswith(".") for path in there):  # half files of a killed demo do
+            raise ValueError(f"output must be a new or empty folder or that of a demo, got {str(self.output)!r}.")
+        self.output.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(f"output must have one demo at a time, got {str(self.output)!r}, which has.") from None
+        found = self._state()
+        if found.get("settings", self._wanted()) != self._wanted():
+            self._lock.release()
+            raise ValueError(
+                f"output must hold a demo with the settings {self._wanted()}, got one with {found['settings']}."
+            )
+        if not found:
+            write_json(self.state_file, {"settings": self._wanted(), "done": {}})
+
+    def _state(self) -> dict[str, Any]:
+        """Return what is done, empty if nothing is or nobody can tell."""
+        if not self.state_file.exists():
+            return {}
+        try:
+            found = read_json(self.state_file, "demo.json")
+            if not isinstance(found.get("settings"), dict) or not isinstance(found.get("done"), dict):
+                raise ValueError(f"demo.json must have settings and what is done, got {str(self.state_file)!r}.")
+        except ValueError as error:
+            aside = self.state_file.replace(self.state_file.with_name("demo.json.damaged"))
+            self.say(f"set aside as {aside.name}: {error}")
+            return {}
+        return found
+
+    def _copy_bundle(self) -> None:
+        """Copy the bundle without what was trained in a checkout: whole or not at all."""
+        if self.bundle.is_dir():
+            return
+        half = self.output / f".{BUNDLE}"
+        shutil.rmtree(half, ignore_errors=True)
+        shutil.copytree(shipped_bundle(BUNDLE), half, ignore=shutil.ignore_patterns("eval", "*.pt", "__pycache__"))
+        half.rename(self.bundle)
+
+    def _facts(self, run: BundleRun, **files: Path) -> dict[str, Any]:
+        """Return what a step is made of: configs, overrides, the contents of the data and of more files."""
+        data = self.output / "data"
+        cases = {str(path.relative_to(data)): sha256(path) for path in sorted(data.rglob("*.nii.gz"))}
+        return {
+            **run_facts(run, data / "dataset.json"),
+            "data": digest(cases),
+            **{name: sha256(path) if path.is_file() else None for name, path in files.items()},
+        }
+
+    def _is_done(self, name: str, facts: dict[str, Any]) -> bool:
+        return self._state().get("done", {}).get(name) == digest(facts)
+
+    def _mark(self, name: str, facts: dict[str, Any]) -> None:
+        """Record what a step was made of, after it was done."""
+        done = {**self._state().get("done", {}), name: digest(facts)}
+        write_json(self.state_file, {"settings": self._wanted(), "done": done})
 
     def _start(self, overlays: list[str], overrides: dict[str, Any]) -> BundleRun:
         """Tell which command comes next."""
         overrides = {"dataset_dir": str(self.output / "data"), **overrides}
         run = BundleRun(bundle=self.bundle, overlays=overlays, overrides=overrides)
-        self.commands.append(run.command())
-        self.say(f"$ {run.command()}")
+        self.log.announce(run)
         return run
 
     def _train(self, model: str, overlays: list[str]) -> None:
         """Train one model, or go on with it."""
         run = self._start(overlays, self.settings.training())
-        if model in self._done():
+        file = self.bundle / "models" / MODELS[model]
+        pretrained = {"pretrained": self.bundle / "models" / MODELS["standard"]} if overlays else {}
+        if self._is_done(model, self._facts(run, model=file, **pretrained)):
             self.say("  done before")
             return
         run.check()
-        state = self._quietly(run, "train#trainer")
-        content = json.loads(self.state_file.read_text(encoding="utf-8"))
-        write_json(self.state_file, {**content, "done": [*content["done"], model]})
-        self.say(f"  {model} model: {state.iteration} iterations, {self.bundle / 'models' / MODELS[model]}")
+        state = self.log.run(run, "train#trainer")
+        self._mark(model, self._facts(run, model=file, **pretrained))
+        self.say(f"  {model} model: {state.iteration} iterations, {file}")
 
     def _evaluate(self, model: str, attack: str, overlays: list[str], **overrides: Any) -> dict[str, Any]:
-        """Attack one model, unless this very checkpoint was; return the result."""
+        """Attack one model, unless this very checkpoint was, on these data; return the result."""
         checkpoint = self.bundle / "models" / MODELS[model]
         names = {"ckpt_path": f"models/{checkpoint.name}", "model_name": model, **overrides}
         run = self._start(["evaluate", *overlays], {**names, **self.settings.evaluation()})
-        path = self.results / model / f"{attack}.json"
-        if path.is_file():
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found["checkpoint"]["sha256"] == sha256(checkpoint):
-                self.say("  done before")
-                return found
+        path, facts = self.results / model / f"{attack}.json", self._facts(run, checkpoint=checkpoint)
+        found = self._found(path)
+        if found and self._is_done(f"{model}/{attack}", facts):
+            self.say("  done before")
+            return found
         absolute = {**run.overrides, "ckpt_path": str(checkpoint)}
-        self._quietly(replace(run, overrides=absolute), "validate#evaluator")
-        found = json.loads(path.read_text(encoding="utf-8"))
+        self.log.run(replace(run, overrides=absolute), "validate#evaluator")
+        self._mark(f"{model}/{attack}", facts)
+        found = self._found(path)
         summary = found["summary"]
         change = f"{summary['rms_grey']:.1f} grey levels rms"
         self.say(f"  DSC {summary['dice']:.3f}, change {change}, {found['seconds']:.0f} s")
         return found
+
+    def _found(self, path: Path) -> dict[str, Any]:
+        """Return a result, empty if there is none that can be read."""
+        try:
+            return read_json(path, "result")
+        except ValueError:
+            return {}
 
     def _audit(self) -> None:
         """Audit both models, unless that was done; the documents lie beside the results."""
@@ -202,11 +271,6 @@ class Demo:
 
     def _audited_cases(self) -> dict[str, Any]:
         return {"num_cases": 2} if self.settings.quick else {}
-
-    def _quietly(self, run: BundleRun, progress: str) -> Any:
-        """Run with a progress bar; what the engines print goes to the log file."""
-        with redirect_stdout(self._log), redirect_stderr(self._log):
-            return run.run(progress=progress)
 
     def _match_noise(self, model: str) -> None:
         """Attack with the Gaussian noise whose change is as large as that of the attack trained on.
