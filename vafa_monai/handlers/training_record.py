@@ -15,6 +15,7 @@ from typing import Any
 from monai.bundle import ReferenceResolver
 
 from vafa_monai.data import read_checkpoint, read_json, sha256, write_json
+from vafa_monai.data.files import set_aside
 from vafa_monai.handlers.provenance import versions
 
 __all__ = ["TrainingRecord", "running_config", "training_facts"]
@@ -181,8 +182,9 @@ class TrainingRecord:
         return state
 
     def keep(self, paths: Sequence[Path]) -> None:
-        """Remove every state but these."""
-        for path in set(self._state_files()) - set(paths):
+        """Remove every state but these, and what killed processes have half written."""
+        half = self.folder.glob(".*.checkpoint_epoch=*.pt")
+        for path in {*self._state_files(), *half} - set(paths):
             path.unlink()
 
     def state_path(self, epoch: int) -> Path:
@@ -264,5 +266,4 @@ def _hash_of(path: Path) -> str | None:
 
 def _set_aside(path: Path, error: ValueError) -> None:
     """Rename a damaged file, and say so."""
-    aside = path.replace(path.with_name(f"{path.name}.damaged"))
-    logger.warning("set aside as %s: %s", aside, error)
+    logger.warning("set aside as %s: %s", set_aside(path), error)

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 import vafa_monai
 from vafa_monai.data import prepare_mni152, read_json, sha256, write_json
+from vafa_monai.data.files import set_aside
 from vafa_monai.reports import build_report
 from vafa_monai.workflows.audit import BundleAudit
 from vafa_monai.workflows.bundle_run import BundleRun, shipped_bundle
@@ -172,8 +173,7 @@ class Demo:
             if not isinstance(found.get("settings"), dict) or not isinstance(found.get("done"), dict):
                 raise ValueError(f"demo.json must have settings and what is done, got {str(self.state_file)!r}.")
         except ValueError as error:
-            aside = self.state_file.replace(self.state_file.with_name("demo.json.damaged"))
-            self.say(f"set aside as {aside.name}: {error}")
+            self.say(f"set aside as {set_aside(self.state_file).name}: {error}")
             return {}
         return found
 

@@ -90,7 +90,7 @@ MONAI_FILES = {
 }
 SAMPLERS = "BatchSampler DataLoader RandomSampler SequentialSampler SubsetRandomSampler WeightedRandomSampler"
 OWN_HANDLERS = "AdversarialTrainingHandler AttackHandler HausdorffDistance95 NormalizedSurfaceDice OrganPresence"
-OWN_FILES = "AdversarialSaver PerceptualSimilarity RobustnessReport"
+OWN_FILES = "AdversarialSaver PerceptualSimilarity ResumableTraining RobustnessReport"
 
 
 def judge_target(target: str) -> str:
