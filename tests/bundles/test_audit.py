@@ -5,6 +5,7 @@ import shutil
 import sys
 from ast import literal_eval
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 
@@ -205,3 +206,32 @@ def test_foreign_file_is_not_overwritten(audit, copy_trained):
 def test_settings_that_are_none_of_an_audit_are_refused(audit):
     with pytest.raises(ValueError, match=r"settings must be those of an audit, got \['speed'\]"):
         audit(settings={"speed": 1}).run()
+
+
+@pytest.mark.parametrize(
+    "labels", [{BOTH[0]: "a", BOTH[1]: "A"}, {BOTH[0]: "../a"}, {BOTH[0]: ".."}], ids=["case", "path", "parent"]
+)
+def test_labels_that_are_no_folders_of_their_own_are_refused(audit, labels):
+    with pytest.raises(ValueError, match="labels must be names of folders that differ, got"):
+        audit(checkpoints=BOTH, labels=labels)
+
+
+def test_document_that_could_not_be_written_is_refused_before_the_work(audit, tmp_path):
+    (tmp_path / "out").write_text("in the way")
+    with pytest.raises(ValueError, match=r"output must be a place that can be written to, got .*audit\.json"):
+        audit(output=tmp_path / "out")
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"schema": "vafa_monai.audit/1", "verdict": "PASS"', '{"schema": null}'])
+def test_damaged_document_is_set_aside_and_the_audit_made_again(audit, text, tmp_path, monkeypatch):
+    def begin(*_, **__):
+        raise InterruptedError
+
+    monkeypatch.setattr("vafa_monai.workflows.audit.run_audit", begin)
+    path, lines = tmp_path / "out" / "model" / "audit.json", []
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(InterruptedError):
+        audit(output=tmp_path / "out", say=lines.append).run()
+    assert lines[0].startswith(f"set aside: {path}.damaged, to be made again (")
+    assert Path(f"{path}.damaged").read_text() == text

@@ -3,9 +3,11 @@
 import json
 import shutil
 import signal
+import socket
 import sys
 import time
 from ast import literal_eval
+from datetime import timedelta
 
 import pytest
 
@@ -220,3 +222,158 @@ def test_two_processes_give_what_one_gives(run, trained, dataset_dir, overrides,
     assert process.returncode == 0, output[-3000:]
     assert "process 1: [1/" in output
     assert contents(tmp_path / "two") == contents(tmp_path / "unbroken")
+
+
+# What lies there from before, or changes meanwhile
+
+
+DAMAGES = {
+    "empty": lambda path: path.write_text(""),
+    "object": lambda path: path.write_text("{}"),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-40]),
+    "list": lambda path: path.write_text("[1, 2]"),
+    "of another case": lambda path: path.write_text(path.read_text().replace("case_03", "case_04")),
+    "too good": lambda path: path.write_text(path.read_text().replace('"ssim": 1', '"ssim": 7')),
+    "arrays": lambda path: path.with_suffix(".npz").write_bytes(path.with_suffix(".npz").read_bytes()[:100]),
+    "no arrays": lambda path: path.with_suffix(".npz").unlink(),
+    "another's": lambda path: path.write_text(path.read_text().replace('"made_of": "', '"made_of": "0')),
+}
+
+
+def test_damaged_record_is_named_set_aside_and_made_again(run, tmp_path):
+    run(attacks=["identity"])
+    whole = (tmp_path / "one" / "results" / "model" / "identity.json").read_bytes()
+    for number, damage in enumerate(DAMAGES.values(), start=1):
+        record = next(path for path in (tmp_path / "one" / "records").glob("*.json") if "case_03" in path.read_text())
+        damage(record)
+        outcome, lines = run(attacks=["identity"])
+        assert not outcome.failures
+        assert sum(line.startswith("set aside: ") and record.name in line for line in lines) == 1
+        assert (tmp_path / "one" / "results" / "model" / "identity.json").read_bytes() == whole
+        assert len(list((tmp_path / "one" / "records").glob("*.damaged*"))) == number
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]"])
+def test_damaged_failure_costs_nothing(run, broken_data, tmp_path, text):
+    data, _ = broken_data
+    run(data=data, attacks=["identity"], num_cases=1)
+    (failure,) = (tmp_path / "one" / "failures").iterdir()
+    failure.write_text(text)
+    outcome, _ = run(data=data, attacks=["identity"], num_cases=1)
+    assert [one["case"] for one in outcome.failures] == ["case_03"]
+
+
+def test_record_that_disappears_during_the_run_is_made_again(run, tmp_path):
+    def remove(line):
+        if line.startswith("[2/"):
+            next((tmp_path / "one" / "records").glob("*.json")).unlink()
+
+    run(attacks=["identity"], say=remove)
+    result = json.loads((tmp_path / "one" / "results" / "model" / "identity.json").read_text())
+    assert len(result["cases"]) == 3
+
+
+def test_weights_that_change_during_the_run_fail_and_are_listed(run, copy_trained, dataset_dir, overrides, tmp_path):
+    weights = copy_trained / "models" / "model.pt"
+
+    def retrain(line):
+        if line.startswith("[1/"):
+            shutil.copyfile(copy_trained / "models" / "model_vaft.pt", weights)
+
+    about = {"bundle": copy_trained, "dataset_dir": dataset_dir, "attacks": ["identity"], "output": tmp_path / "one"}
+    outcome = Benchmark(**about, overrides=overrides, say=retrain).run()
+    assert len(outcome.failures) == 2
+    assert "other weights than at its start" in outcome.failures[0]["error"]
+    result = json.loads((tmp_path / "one" / "results" / "model" / "identity.json").read_text())
+    assert [one["case"] for one in result["failed"]] == ["case_04", "case_05"]
+    page = (tmp_path / "one" / "report.html").read_text()
+    assert "2 of 3 cases failed on model under Clean" in page
+
+
+def test_result_of_other_weights_or_data_does_not_stand_beside(run, tmp_path):
+    run(attacks=["identity"], num_cases=1)
+    results = tmp_path / "one" / "results" / "model"
+    own = json.loads((results / "identity.json").read_text())
+    fgsm = own | {"attack": own["attack"] | {"name": "fgsm", "role": "attack"}}
+    others = {
+        "fgsm": fgsm | {"checkpoint": {"path": "x", "sha256": "0" * 64}},
+        "bim": fgsm | {"cases": [own["cases"][0] | {"files": {"image": "0", "label": "0"}}]},
+        "pgd": fgsm | {"versions": own["versions"] | {"vafa_monai": "0.0.1"}},
+        "apgd": {},
+    }
+    for name, document in others.items():
+        (results / f"{name}.json").write_text(json.dumps(document))
+    (results / "fine.json").write_text(json.dumps(fgsm | {"attack": fgsm["attack"] | {"name": "fine"}}))
+    outcome, lines = run(attacks=["identity"], num_cases=1)
+    told = [line for line in lines if line.startswith("set aside: ")]
+    assert len(told) == len(others)
+    assert any("of other weights (" in line for line in told)
+    assert sorted(path.name for path in results.glob("*.json")) == ["fine.json", "identity.json"]
+    document = json.loads(outcome.files["json"].read_text())
+    assert {row["attack"] for row in document["rows"]} == {"identity", "fine"}
+
+
+@pytest.mark.parametrize("number", [-1, 0, 1.5, True, "two"])
+def test_number_of_cases_that_is_none_is_refused(run, number):
+    with pytest.raises(Exception, match="num_cases") as refused:
+        run(attacks=["identity"], num_cases=number)
+    error = refused.value
+    while error.__cause__ is not None:
+        error = error.__cause__
+    assert "num_cases must be" in str(error)
+
+
+@pytest.mark.parametrize(
+    "left",
+    [{"RANK": "1"}, {"WORLD_SIZE": "2"}, {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}],
+    ids=["rank", "world size", "no port"],
+)
+def test_environment_left_over_is_no_launch(run, left, monkeypatch, tmp_path):
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    _, lines = run(attacks=["identity"])
+    assert lines[0].startswith("one process does all: ")
+    result = json.loads((tmp_path / "one" / "results" / "model" / "identity.json").read_text())
+    assert len(result["cases"]) == 3
+
+
+def test_launch_without_the_other_process_ends_with_a_sentence(run, monkeypatch):
+    monkeypatch.setattr("vafa_monai.workflows.benchmark.MEETING", timedelta(seconds=1))
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    about = {"RANK": 0, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    for name, value in about.items():
+        monkeypatch.setenv(name, str(value))
+    with pytest.raises(ValueError, match="WORLD_SIZE must be that of processes that all came, got 2"):
+        run(attacks=["identity"])
+
+
+def test_output_that_cannot_be_written_is_refused_before_anything_runs(run, tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "results").write_text("in the way")
+    with pytest.raises(ValueError, match="output must be a place that can be written to, got"):
+        run(attacks=["identity"])
+    assert not (tmp_path / "one" / "records").exists()
+
+
+def test_images_of_one_name_are_refused_before_anything_runs(run, dataset_dir, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(dataset_dir, folder)
+    listed = json.loads((folder / "dataset.json").read_text())
+    (folder / "second").mkdir()
+    image = folder / "second" / "case_03.nii.gz"
+    shutil.copyfile(folder / listed["test"][0]["image"], image)
+    listed["test"].append(listed["test"][0] | {"image": "second/case_03.nii.gz"})
+    (folder / "dataset.json").write_text(json.dumps(listed))
+    with pytest.raises(ValueError, match="images must have file names that differ, got 'case_03' 2 times"):
+        run(attacks=["identity"], data=folder)
+
+
+@pytest.mark.parametrize("second", ["models/old/model.pt", "./models/model.pt", "models/old/MODEL.pt"])
+def test_two_checkpoints_of_one_label_are_refused(second, copy_trained, dataset_dir):
+    (copy_trained / "models" / "old").mkdir()
+    for name in ("model.pt", "MODEL.pt"):
+        shutil.copyfile(copy_trained / "models" / "model.pt", copy_trained / "models" / "old" / name)
+    with pytest.raises(ValueError, match="checkpoints must have file names that differ, got"):
+        Benchmark(bundle=copy_trained, dataset_dir=dataset_dir, checkpoints=["models/model.pt", second])

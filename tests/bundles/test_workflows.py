@@ -119,11 +119,14 @@ def test_evaluation_without_an_attack_overlay_is_clean(trained, small, run_chain
 def test_attack_writes_volumes_reads_them_back_and_evaluates_what_it_read(
     trained, small, run_chain, dataset_dir, evaluated
 ):
+    folder = trained / "eval" / "adversarial" / "saved" / "pgd"
+    folder.mkdir(parents=True)
+    for kind in ("image", "label", "native_label"):  # of an earlier run of more cases
+        shutil.copyfile(dataset_dir / "labelsTs" / "case_03.nii.gz", folder / f"case_99_{kind}.nii.gz")
     code, output = run_chain(
         ["train", "evaluate", "attack", "attacks/pgd"], small | {"attack_steps": 2, "model_name": "saved"}, trained
     )
     assert code == 0, output[-2000:]
-    folder = trained / "eval" / "adversarial" / "saved" / "pgd"
     volume = nib.load(folder / "case_03_image.nii.gz")
     source = nib.load(dataset_dir / "imagesTs" / "case_03.nii.gz")
     assert volume.get_data_dtype() == np.float32
@@ -137,6 +140,7 @@ def test_attack_writes_volumes_reads_them_back_and_evaluates_what_it_read(
         json.loads((trained / "eval" / name / "saved" / "pgd.json").read_text())
         for name in ("results", "results_reloaded")
     ]
+    assert [case["case"] for case in results[1]["cases"]] == [f"case_0{number}_image" for number in (3, 4, 5)]
     assert results[0]["summary"]["dice"] == pytest.approx(results[1]["summary"]["dice"], abs=1e-6)
     assert results[0]["summary"]["dice"] == evaluated["model", "pgd"].document["summary"]["dice"]
 

@@ -14,7 +14,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.transforms import Compose, EnsureChannelFirstd, Lambdad, LoadImaged, ScaleIntensityRanged
 
-from vafa_monai.data import check_cases
+from vafa_monai.data import check_cases, first_cases, written_cases
 
 SHAPE = (5, 6, 7)
 PREPROCESSING = Compose([LoadImaged(["image", "label"]), EnsureChannelFirstd(["image", "label"])])
@@ -482,3 +482,28 @@ def test_gzip_that_inflates_behind_its_voxels_is_refused(case, monkeypatch):
     monkeypatch.setenv("VAFA_MONAI_LARGEST_GB", "0.005")
     with pytest.raises(ValueError, match=r"in memory, more than 0\.005; set VAFA_MONAI_LARGEST_GB"):
         check(paths)
+
+
+@pytest.mark.parametrize("number", [-1, 0, 2.0, True, "3"])
+def test_number_of_cases_that_cuts_the_end_off_is_refused(number):
+    with pytest.raises(ValueError, match=rf"num_cases must be a whole number of at least 1, .*, got {number!r}"):
+        first_cases([{"image": "a"}, {"image": "b"}], number)
+
+
+def test_all_cases_or_the_first_of_them(tmp_path):
+    cases = [{"image": "a"}, {"image": "b"}, {"image": "c"}]
+    assert first_cases(cases) == first_cases(cases, 9) == cases
+    assert first_cases(cases, 2) == cases[:2]
+
+
+def test_written_cases_are_those_asked_for_whatever_lies_in_the_folder(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / f"{name}_image.nii.gz").write_bytes(b"")
+    (case,) = written_cases([{"image": "data/one.nii.gz", "label": "x"}], tmp_path)
+    assert {kind: path.rpartition("/")[2] for kind, path in case.items()} == {
+        "image": "one_image.nii.gz",
+        "label": "one_label.nii.gz",
+        "native_label": "one_native_label.nii.gz",
+    }
+    (several,) = written_cases([{"image": ["data/one_t1.nii", "data/one_t2.nii"]}], tmp_path)
+    assert several["image"].endswith("/one_t1_image.nii.gz")

@@ -1,7 +1,7 @@
 """Data of the demo, Synapse, ACDC and the Decathlon, synthetic twins, checks of cases and checkpoints, whole files."""
 
 from vafa_monai.data.acdc import prepare_acdc
-from vafa_monai.data.check import check_cases
+from vafa_monai.data.check import check_cases, first_cases, written_cases
 from vafa_monai.data.checkpoint import read_checkpoint
 from vafa_monai.data.decathlon import prepare_decathlon
 from vafa_monai.data.files import read_json, sha256, whole_file, write_json, write_volume, write_whole
@@ -14,6 +14,7 @@ __all__ = [
     "check_cases",
     "check_checkpoint",
     "extract_weights",
+    "first_cases",
     "prepare_acdc",
     "prepare_decathlon",
     "prepare_mni152",
@@ -27,4 +28,5 @@ __all__ = [
     "write_phantom",
     "write_volume",
     "write_whole",
+    "written_cases",
 ]

@@ -15,10 +15,11 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 from monai.utils import convert_to_tensor
 
+from vafa_monai.data.files import file_name
 from vafa_monai.data.preparation import AFFINE_TOLERANCE
 from vafa_monai.data.volume import displacement, require_whole
 
-__all__ = ["check_cases"]
+__all__ = ["check_cases", "first_cases", "written_cases"]
 
 logger = logging.getLogger(__name__)
 KINDS = ("image", "label")
@@ -63,6 +64,33 @@ def check_cases(
     except ValueError as error:
         _fail(error, exit_on_error)
     logger.info("checked %d cases", len(data))
+
+
+def first_cases(data: Sequence[Mapping[str, Any]], num_cases: int | None = None) -> list[Mapping[str, Any]]:
+    """Return the first cases of a list, or all; a number below 1 is refused, which Python takes for the end of a list.
+
+    Example:
+        >>> len(first_cases([{"image": "a"}, {"image": "b"}], 1)), len(first_cases([{"image": "a"}]))
+        (1, 1)
+
+    Raises:
+        ValueError: if ``num_cases`` is no whole number of at least 1.
+    """
+    if num_cases is not None and (type(num_cases) is not int or num_cases < 1):
+        raise ValueError(f"num_cases must be a whole number of at least 1, or null for all, got {num_cases!r}.")
+    return list(data)[:num_cases]
+
+
+def written_cases(data: Sequence[Mapping[str, Any]], folder: str | Path) -> list[dict[str, str]]:
+    """Return the files that :class:`vafa_monai.handlers.AdversarialSaver` writes for cases: of these, and no others.
+
+    Example:
+        >>> written_cases([{"image": "imagesTs/case_03.nii.gz"}], "adv")[0]["native_label"]
+        'adv/case_03_native_label.nii.gz'
+    """
+    names = [file_name(_files(case["image"])[0]) for case in data]
+    kinds = ("image", "label", "native_label")
+    return [{kind: str(Path(folder) / f"{name}_{kind}.nii.gz") for kind in kinds} for name in names]
 
 
 def _check_list(data: Sequence[Mapping[str, Any]], unique_names: bool) -> None:

@@ -20,6 +20,7 @@ import nibabel as nib
 import numpy as np
 
 __all__ = [
+    "file_name",
     "leftovers",
     "oversize",
     "parse_json",
@@ -270,6 +271,16 @@ def _require_flat(content: Any) -> None:
         if not level:
             return
     raise RecursionError
+
+
+def file_name(path: str | Path) -> str:
+    """Return the name of a volume's file without folder and endings, by which its case is known.
+
+    Example:
+        >>> file_name("imagesTs/case_03.nii.gz")
+        'case_03'
+    """
+    return Path(str(path)).name.removesuffix(".gz").removesuffix(".nii")
 
 
 def write_volume(path: str | Path, volume: np.ndarray, affine: np.ndarray) -> None:

@@ -14,8 +14,9 @@ from torch import Tensor
 
 import vafa_monai
 from vafa_monai.data import sha256
+from vafa_monai.data.files import file_name
 
-__all__ = ["case_files", "case_input", "case_name", "file_name", "inferer_facts", "versions"]
+__all__ = ["case_files", "case_input", "case_name", "inferer_facts", "versions"]
 
 MEANS = ("sw_batch_size", "sw_device", "device", "progress", "cpu_thresh", "buffer_steps", "buffer_dim")  # not what
 
@@ -30,16 +31,6 @@ def case_name(image: Tensor) -> str:
     if path is None:
         raise ValueError("image must know its file, got no metadata; load it with LoadImaged.")
     return file_name(path)
-
-
-def file_name(path: str | Path) -> str:
-    """Return the name of a file without folder and endings, by which its case is known.
-
-    Example:
-        >>> file_name("imagesTs/case_03.nii.gz")
-        'case_03'
-    """
-    return Path(str(path)).name.removesuffix(".gz").removesuffix(".nii")
 
 
 def case_files(case: Mapping[str, Any]) -> dict[str, str | None]:

@@ -11,7 +11,7 @@ __all__ = ["PRESENCE_NAMES", "merge_results", "summarize"]
 
 PRESENCE_NAMES = ("lost", "invented")
 PER_CLASS = ("dice", "hd95_mm", "nsd")
-OF_THE_RUN = ("seconds", "cost", "cases", "summary", "slices", "notes", "device", "checkpoint")
+OF_THE_RUN = ("seconds", "cost", "cases", "summary", "slices", "notes", "device", "checkpoint", "made_of")
 
 
 def summarize(cases: Sequence[dict[str, Any]]) -> dict[str, Any]:

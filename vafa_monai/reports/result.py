@@ -126,14 +126,29 @@ def load_results(results_dir: str | Path) -> list[Result]:
     root = Path(results_dir).resolve()
     require(root.is_dir(), "results_dir", "be an existing folder", str(results_dir))
     documents = {path: read_document(path, root) for path in sorted(root.glob("*/*.json"))}
-    results = []
-    for path, document in documents.items():
-        if not str(document.get("schema")).startswith(NOT_RESULTS):
-            result = parse_result(document, path.relative_to(root).as_posix())
-            results.append(replace(result, slices=_slices_path(document["slices"], path, root)))
+    results = [
+        _with_slices(parse_result(document, path.relative_to(root).as_posix()), path, root)
+        for path, document in documents.items()
+        if not str(document.get("schema")).startswith(NOT_RESULTS)
+    ]
     require(bool(results), "results_dir", "hold results named <model>/<attack>.json", str(results_dir))
     require_comparable(results, "results_dir")
     return results
+
+
+def load_result(path: str | Path, results_dir: str | Path) -> Result:
+    """Read one result of a folder, checked.
+
+    Raises:
+        ValueError: if it is not as the schema ``vafa_monai.result/1`` says.
+    """
+    root = Path(results_dir).resolve()
+    file = root / Path(path).resolve().relative_to(root)
+    return _with_slices(parse_result(read_document(file, root), file.relative_to(root).as_posix()), file, root)
+
+
+def _with_slices(result: Result, path: Path, root: Path) -> Result:
+    return replace(result, slices=_slices_path(result.document["slices"], path, root))
 
 
 def require_comparable(results: Sequence[Result], argument: str) -> None:

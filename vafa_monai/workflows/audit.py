@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +12,10 @@ from typing import Any
 from vafa_monai.audit import AuditSettings, Measured, Status, run_audit
 from vafa_monai.audit.document import AUDIT_SCHEMA, as_json, audit_document
 from vafa_monai.data import sha256, write_json
+from vafa_monai.data.files import require_writable, set_aside
 from vafa_monai.handlers.provenance import versions
 from vafa_monai.reports.attack_name import CLEAN
+from vafa_monai.reports.audit_document import parse_audit
 from vafa_monai.reports.document_file import read_document
 from vafa_monai.reports.result import RESULT_SCHEMA, parse_result
 from vafa_monai.reports.verdict import measured_of
@@ -69,6 +70,12 @@ class BundleAudit:
         for name in (*self.checkpoints, *([self.surrogate] if self.surrogate else [])):
             if not self._file(name).is_file():
                 raise ValueError(f"checkpoint must be an existing file, got {str(self._file(name))!r}.")
+        labels = [self._label(name) for name in self.checkpoints]
+        own = [label for label in labels if Path(label).name == label and label not in (".", "..")]
+        if len({label.casefold() for label in own}) < len(labels):
+            raise ValueError(f"labels must be names of folders that differ, got {labels!r}.")
+        for name in self.checkpoints:
+            require_writable(self._path(name))
 
     def run(self) -> dict[str, Path]:
         """Audit every checkpoint.
@@ -80,7 +87,7 @@ class BundleAudit:
 
     def verdict(self, paths: Mapping[str, Path]) -> Status:
         """Return the worst verdict of the documents."""
-        found = {json.loads(path.read_text(encoding="utf-8"))["verdict"] for path in paths.values()}
+        found = {parse_audit(read_document(path, path.parent), path.name).verdict for path in paths.values()}
         return next(status for status in (Status.FAIL, Status.WARN, Status.PASS) if status in found)
 
     def _audit(self, name: str) -> Path:
@@ -92,10 +99,13 @@ class BundleAudit:
         if self._is_done(path, settings, made_of):
             self.say(f"{path.parent.name}: audited already, {path}")
             return path
+        weights = sha256(self._file(name))
         self.say(f"{path.parent.name}: {self._file(name)}" + (f", transfer from {other}" if other else ""))
         subject = load_subject(model, settings, None if other is None else self._model(other), self._splits, measured)
         run = run_audit(subject, told=AuditTeller(subject, self.say))
-        about = {"path": str(self._file(name)), "sha256": sha256(self._file(name))}
+        if sha256(self._file(name)) != weights:
+            raise ValueError(f"checkpoint must stay the same while it is audited, got another {self._file(name)} now.")
+        about = {"path": str(self._file(name)), "sha256": weights}
         document = audit_document(
             subject, run, model=path.parent.name, versions=versions(), checkpoint=about, command=self.command
         )
@@ -126,6 +136,7 @@ class BundleAudit:
             "checkpoint": sha256(model.checkpoint),
             "surrogate": None if other is None else sha256(self._file(other)),
             "images": self._splits,
+            "labels": [sha256(case["label"]) for case in model.get("validate#data")],
             "run": run_facts(model.run, Path(model.get("datalist"))),
             "results": [[one.name, str(one.threat), one.dice] for one in measured],
             "versions": versions(),
@@ -136,10 +147,15 @@ class BundleAudit:
         """Tell whether the document of this audit is there; an older one of the same model is replaced by the new."""
         if not path.is_file():
             return False
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document.get("schema") != AUDIT_SCHEMA:
+        try:
+            document = read_document(path, path.parent)
+            foreign = document.get("schema") not in (None, AUDIT_SCHEMA)
+            known = {} if foreign else parse_audit(document, FILE).document["settings"]
+        except ValueError as error:
+            self.say(f"set aside: {set_aside(path)}, to be made again ({error})")
+            return False
+        if foreign:
             raise ValueError(f"output must hold no other {FILE}, got {str(path)!r}.")
-        known = document["settings"]
         same = all(known.get(key) == as_json(value) for key, value in vars(settings).items())
         return same and document.get("made_of") == made_of
 

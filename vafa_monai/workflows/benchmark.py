@@ -16,9 +16,12 @@ from typing import Any
 
 import torch
 
-from vafa_monai.data import check_checkpoint, whole_file, write_json
+from vafa_monai.data import check_checkpoint, first_cases, whole_file, write_json
+from vafa_monai.data.files import require_writable, set_aside
 from vafa_monai.handlers.result_summary import merge_results
 from vafa_monai.reports import build_report
+from vafa_monai.reports.attack_name import attack_title
+from vafa_monai.reports.result import Result, conflict, load_result
 from vafa_monai.workflows.benchmark_plan import Item, Setting, expected_bytes, plan_items
 from vafa_monai.workflows.benchmark_record import Records
 from vafa_monai.workflows.override import refuse_taken
@@ -37,6 +40,9 @@ OWN = (
     "cache_rate",
 )
 PATIENCE = timedelta(days=30)  # the first process waits for the others as long as they take
+MEETING = timedelta(minutes=10)  # and no longer for them to begin
+LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what torchrun tells every process
+GONE = "its record disappeared while the others were made"
 
 
 @dataclass(frozen=True)
@@ -57,8 +63,9 @@ class Benchmark:
     """Evaluate checkpoints of a bundle under attacks, case by case, each case once for its content.
 
     A record is named by a hash of image, label, weights, attack, configs and versions. What has one is not evaluated
-    again, so a killed run continues, and a changed file is evaluated anew. Under ``torchrun`` every process takes each
-    n-th item; the results are those of one process. A case that fails is listed, and costs the others nothing.
+    again, so a killed run continues, and a changed file is evaluated anew; a record that is damaged is set aside and
+    made again. Under ``torchrun`` every process takes each n-th item; the results are those of one process. A case that
+    fails is listed, and costs the others nothing. Results of other weights, data or versions there are set aside.
 
     Args:
         bundle: folder of the bundle.
@@ -71,7 +78,8 @@ class Benchmark:
         say: told of every step, line by line.
 
     Raises:
-        ValueError: if a checkpoint, an attack or the bundle is not there, or the disk is too small.
+        ValueError: if a checkpoint, an attack or the bundle is not there, two checkpoints have one label, two images
+            have one name, the output cannot be written, or the disk is too small.
     """
 
     bundle: Path
@@ -89,6 +97,10 @@ class Benchmark:
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{name} must be at least one, all different, got {list(values)!r}.")
         refuse_taken(self.overrides, OWN)
+        first_cases([], self.overrides.get("num_cases"))
+        labels = [setting.model.casefold() for setting in self.settings()[:: len(self.attacks)]]
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"checkpoints must have file names that differ, got {list(self.checkpoints)!r}.")
         for setting in self.settings():
             if not setting.checkpoint.is_file():
                 raise ValueError(f"checkpoints must be existing files, got {str(setting.checkpoint)!r}.")
@@ -117,17 +129,32 @@ class Benchmark:
         Returns:
             The files of the report and what failed; in all processes but the first only that.
         """
-        rank, ranks = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        group = _group(self.say)
+        rank, ranks = group.rank, group.ranks
+        for name in ("records/record.json", "results/model/attack.json", "failures.json"):
+            require_writable(self.folder / name)
         settings = self.settings()
         for setting in settings[:: len(self.attacks)]:
             check_checkpoint(setting.checkpoint, setting.get("network_def"))
             setting.forget()
         items, records = plan_items(settings), Records(self.folder)
+        if rank == 0:
+            self._sweep(items, records)
+        group.meet("begin", MEETING)
         self._announce(items, records, rank, ranks)
         self._work(items[rank::ranks], records, rank, ranks)
-        _wait_for_all(ranks)
-        failures = records.failures(items)
-        return BenchmarkOutcome(self._merge(items, records, failures), failures) if rank == 0 else BenchmarkOutcome()
+        group.meet("end", PATIENCE)
+        if rank != 0:
+            return BenchmarkOutcome()
+        self._sweep(items, records)
+        self._work(records.missing(items), records, rank, 1)
+        failures = [*records.failures(items), *(item.about(GONE) for item in records.missing(items))]
+        return BenchmarkOutcome(self._merge(items, records, failures), failures)
+
+    def _sweep(self, items: Sequence[Item], records: Records) -> None:
+        """Set aside what is damaged, so that it is made again."""
+        for sentence in records.sweep(items):
+            self.say(sentence)
 
     def _announce(self, items: Sequence[Item], records: Records, rank: int, ranks: int) -> None:
         """Say what there is to do and how much disk it takes; refuse if there is too little."""
@@ -168,29 +195,94 @@ class Benchmark:
 
     def _merge(self, items: Sequence[Item], records: Records, failures: Sequence[Mapping[str, Any]]) -> dict[str, Path]:
         """Write the results of all settings, the list of failures, and the report."""
-        results = self.folder / "results"
+        results, warnings, own = self.folder / "results", [], []
+        write_json(self.folder / "failures.json", list(failures))
         for setting, group in groupby(items, key=lambda item: item.setting):
             done = [item for item in group if records.is_done(item)]
+            failed = [one for one in failures if (one["model"], one["attack"]) == (setting.model, setting.attack)]
             path = results / setting.model / f"{setting.attack}.json"
             if done:
-                _write_result(path, done, records)
+                _write_result(path, done, records, failed)
+                own.append(path)
             else:  # what lies there is of other content
                 path.unlink(missing_ok=True)
-        write_json(self.folder / "failures.json", list(failures))
-        return dict(build_report(results, self.folder, title=self.title)) if any(results.glob("*/*.json")) else {}
+                about = f"{attack_title(setting.attack)} failed on {setting.model} on all {len(failed)} cases"
+                warnings.append(f"{about}: {failed[0]['error']}")
+        if not own:
+            return {}
+        self._set_aside_outdated(results, own)
+        return dict(build_report(results, self.folder, title=self.title, warnings=warnings))
+
+    def _set_aside_outdated(self, results: Path, own: Sequence[Path]) -> None:
+        """Set aside the results of earlier calls that are damaged, or of other weights, data or versions than ours."""
+        ours = [load_result(path, results) for path in own]
+        for path in sorted(set(results.glob("*/*.json")) - set(own)):
+            reason = _outdated(path, results, ours)
+            if reason is not None:
+                self.say(f"set aside: {set_aside(path, 'outdated')}, {reason}")
 
 
-def _write_result(path: Path, items: Sequence[Item], records: Records) -> None:
-    """Write the result of one setting, with slice and volume of its first case."""
+def _outdated(path: Path, root: Path, ours: Sequence[Result]) -> str | None:
+    """Say why a result of an earlier call cannot stand beside those of this one, or return ``None``."""
+    if path.name == "audit.json":
+        return None
+    try:
+        found = load_result(path, root)
+    except ValueError as error:
+        return str(error)
+    reasons = [reason for one in ours if one.model == found.model and (reason := conflict(one, found)) is not None]
+    return f"of other {reasons[0]}" if reasons else None
+
+
+def _write_result(path: Path, items: Sequence[Item], records: Records, failed: Sequence[Mapping[str, Any]]) -> None:
+    """Write the result of one setting, with slice and volume of its first case, and what failed."""
     slices = path.with_suffix(".npz")
     with whole_file(slices) as beside:
         shutil.copyfile(records.path(items[0]).with_suffix(".npz"), beside)
-    write_json(path, merge_results([records.read(item) for item in items], slices.name))
+    merged = merge_results([records.read(item) for item in items], slices.name)
+    told = [{name: one[name] for name in ("case", "error")} for one in failed]
+    write_json(path, {**merged, **({"failed": told} if told else {})})
 
 
-def _wait_for_all(ranks: int) -> None:
-    """Wait until every process has done its items; they are no group before, so that no metric gathers across them."""
-    if ranks > 1:
-        torch.distributed.init_process_group("gloo", timeout=PATIENCE)
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
+@dataclass(frozen=True)
+class _Group:
+    """The processes of one run; they are no group of torch, so that no metric gathers across them."""
+
+    rank: int = 0
+    ranks: int = 1
+    store: Any = None
+
+    def meet(self, point: str, patience: timedelta) -> None:
+        """Wait until every process has come to a point; at the end only the first one waits."""
+        if self.store is None:
+            return
+        prefix = f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{point}"
+        self.store.set(f"{prefix}/{self.rank}", "here")
+        if point == "end" and self.rank != 0:
+            return
+        try:
+            self.store.wait([f"{prefix}/{rank}" for rank in range(self.ranks)], patience)
+        except RuntimeError as error:
+            raise ValueError(f"WORLD_SIZE must be that of processes that all came, got {self.ranks}.") from error
+
+
+def _group(say: Callable[[str], None]) -> _Group:
+    """Return the processes that ``torchrun`` started; a part of its environment that was left over is no launch."""
+    found = {name: os.environ[name] for name in LAUNCHED if name in os.environ}
+    if not {"RANK", "WORLD_SIZE"} & found.keys() or found.get("WORLD_SIZE") == "1":
+        return _Group()
+    absent = [name for name in LAUNCHED if name not in found]
+    if absent:
+        left = ", ".join(f"{name}={found[name]}" for name in ("RANK", "WORLD_SIZE") if name in found)
+        say(f"one process does all: {left} in the environment is no launch by torchrun without {', '.join(absent)}")
+        return _Group()
+    try:
+        rank, ranks, port = (int(found[name]) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
+    except ValueError as error:
+        raise ValueError(f"RANK, WORLD_SIZE and MASTER_PORT must be whole numbers, got {found!r}.") from error
+    if not 0 <= rank < ranks:
+        raise ValueError(f"RANK must be at least 0 and below WORLD_SIZE, got {rank} for {ranks}.")
+    hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by the launcher, else by the first process
+    host = rank == 0 and not hosted
+    store = torch.distributed.TCPStore(found["MASTER_ADDR"], port, ranks, host, MEETING, wait_for_workers=False)
+    return _Group(rank, ranks, store)

@@ -14,6 +14,7 @@ from monai.bundle import ConfigParser
 
 from vafa_monai.attacks import describe
 from vafa_monai.data import sha256
+from vafa_monai.data.files import file_name
 from vafa_monai.handlers.provenance import versions
 from vafa_monai.workflows.bundle_run import BundleRun
 from vafa_monai.workflows.fingerprint import PLACES_AND_MEANS, digest
@@ -103,7 +104,11 @@ class Item:
     @property
     def name(self) -> str:
         """The name of the case."""
-        return Path(self.case["image"]).name.removesuffix(".gz").removesuffix(".nii")
+        return file_name(_paths(self.case["image"])[0])
+
+    def about(self, error: str) -> dict[str, str]:
+        """Return what is told of the item if it failed."""
+        return {"model": self.setting.model, "attack": self.setting.attack, "case": self.name, "error": error}
 
     @cached_property
     def key(self) -> str:
@@ -113,19 +118,40 @@ class Item:
 
 
 def plan_items(settings: Sequence[Setting]) -> list[Item]:
-    """Return all items, setting by setting, in the order of the list of cases; files are hashed once."""
+    """Return all items, setting by setting, in the order of the list of cases; files are hashed once.
+
+    Raises:
+        ValueError: if two cases have images of one name, whose results could not be told apart.
+    """
     hashes: dict[str, str] = {}
     items = []
     for setting in settings:
         for case in setting.get("validate#data"):
-            files = {name: hashes.setdefault(case[name], _hash(case[name])) for name in ("image", "label")}
+            files = {name: _hash(case[name], hashes) for name in ("image", "label")}
             items.append(Item(setting=setting, case=case, files=files))
+        _require_different(items[-len(setting.get("validate#data")) :])
     return items
 
 
-def _hash(path: str) -> str:
-    """Return the hash of a file, or a word where it is missing; the case is then a failure of its own."""
-    return sha256(path) if Path(path).is_file() else "missing"
+def _require_different(items: Sequence[Item]) -> None:
+    """Refuse cases of one name."""
+    names = [item.name.casefold() for item in items]
+    twice = [item.name for item, name in zip(items, names, strict=True) if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"images must have file names that differ, got {twice[0]!r} {len(twice)} times.")
+
+
+def _paths(value: Any) -> list[str]:
+    """Return the path or paths of a volume."""
+    return [str(one) for one in value] if isinstance(value, (list, tuple)) else [str(value)]
+
+
+def _hash(value: Any, known: dict[str, str]) -> str:
+    """Return the hash of the file or files, or a word where one is missing; the case is then a failure of its own."""
+    for path in _paths(value):
+        if path not in known:
+            known[path] = sha256(path) if Path(path).is_file() else "missing"
+    return " ".join(known[path] for path in _paths(value))
 
 
 def expected_bytes(items: Sequence[Item]) -> int:

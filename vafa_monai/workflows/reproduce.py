@@ -8,10 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai.utils import ensure_tuple
+
 from vafa_monai.attacks import describe
 from vafa_monai.data import sha256, write_json
+from vafa_monai.data.files import file_name, require_writable, set_aside
+from vafa_monai.handlers.provenance import versions
 from vafa_monai.reports.paper_value import METRICS, paper_row
-from vafa_monai.reports.result import Result, load_results
+from vafa_monai.reports.result import PROGRAMS, Result, load_result
 from vafa_monai.workflows.bundle_run import BundleRun
 from vafa_monai.workflows.fingerprint import digest, run_facts
 from vafa_monai.workflows.paper_attack import Measurement
@@ -31,8 +35,9 @@ class Reproduction:
     """Reproduce a table or the figure of the paper; what is done already is not done again.
 
     A row is a result of :class:`vafa_monai.handlers.RobustnessReport`, ``results/<hash>/<model>/<attack>.json`` in the
-    output, the hash being that of configs, overrides and list of cases. It is done if checkpoint, attack and number of
-    cases are those of this call, too. A row that fails does not cost the others.
+    output, the hash being that of configs, overrides and list of cases. It is done if checkpoint, attack, versions and
+    the files of all cases are those of this call, too; a damaged one is set aside and made again. A row that fails does
+    not cost the others.
 
     Args:
         settings: what is to be reproduced, with what.
@@ -55,6 +60,8 @@ class Reproduction:
         self.left = TimeLeft({ROW: costs, TRAINING: trained})
         self.training = PaperTraining(runs=self.runs, datalist=self.datalist, log=self.log, left=self.left)
         self.outcome = Outcome()
+        self.hashes: dict[str, str | None] = {}
+        require_writable(self.results_dir / "settings.json")
 
     def run(self) -> dict[str, Path]:
         """Do every row that is left and write the table.
@@ -114,15 +121,43 @@ class Reproduction:
         self.log.announce(run)
         run = self.runs.absolute(run)
         path = self.results_dir / model.name / f"{measurement.name}.json"
-        if _is_done(path, run, model.file):
+        if self._is_done(path, run, model.file):
             self.log.say("  done before")
             self.left.skip(ROW, self._cost(measurement))
-            return _result(path)
+            return load_result(path, self.results_dir)
         start = time.monotonic()
         self.log.run(run, "validate#evaluator")
         self.left.done(ROW, self._cost(measurement), time.monotonic() - start)
-        found = _result(path)
+        found = load_result(path, self.results_dir)
         self.log.say(f"  {model.title}, {measurement.title}: {self._told(model, measurement, found)}; {self.left}")
+        return found
+
+    def _is_done(self, path: Path, run: BundleRun, checkpoint: Path) -> bool:
+        """Tell whether a result is there that is whole and of this checkpoint, attack, data and these versions."""
+        if not path.is_file():
+            return False
+        try:
+            found = load_result(path, self.results_dir)
+        except ValueError as error:
+            self.log.say(f"  set aside: {set_aside(path)}, to be made again ({error})")
+            return False
+        parser, known = run.workflow().parser, versions()
+        wanted = json.loads(json.dumps(describe(parser.get_parsed_content("applied_attack"))))
+        return (
+            found.settings == wanted
+            and found.sha256 == sha256(checkpoint)
+            and {case.case: dict(case.files) for case in found.cases} == self._files(parser)
+            and all(found.versions.get(name) == known[name] for name in PROGRAMS)
+        )
+
+    def _files(self, parser: Any) -> dict[str, dict[str, str | None]]:
+        """Return the hashes of the files of every case that is measured; a file is read once."""
+        found = {}
+        for case in parser.get_parsed_content("validate#data"):
+            paths = {kind: str(ensure_tuple(case[kind])[0]) for kind in ("image", "label")}  # as a result has them
+            for path in set(paths.values()) - self.hashes.keys():
+                self.hashes[path] = sha256(path) if Path(path).is_file() else None
+            found[file_name(paths["image"])] = {kind: self.hashes[path] for kind, path in paths.items()}
         return found
 
     def _cost(self, measurement: Measurement) -> float:
@@ -148,21 +183,3 @@ def _datalist(run: BundleRun) -> Path:
             f"dataset_dir must hold {path.name}, got none in {str(path.parent)!r}; prepare the data first."
         )
     return path
-
-
-def _is_done(path: Path, run: BundleRun, checkpoint: Path) -> bool:
-    """Tell whether a result is there that was made with this checkpoint, attack and number of cases."""
-    if not path.is_file():
-        return False
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    parser = run.workflow().parser
-    wanted = json.loads(json.dumps(describe(parser.get_parsed_content("applied_attack"))))
-    same_attack = found["attack"]["settings"] == wanted
-    same_cases = len(found["cases"]) == len(parser.get_parsed_content("validate#data"))
-    return same_attack and same_cases and found["checkpoint"]["sha256"] == sha256(checkpoint)
-
-
-def _result(path: Path) -> Result:
-    """Read one result, checked."""
-    wanted = (path.parent.name, path.stem)
-    return next(one for one in load_results(path.parents[1]) if (one.model, one.attack) == wanted)
