@@ -312,6 +312,27 @@ def test_network_on_the_cpu_is_attacked_in_full_precision_as_the_engines_run_it(
     assert adv.dtype == torch.float32
 
 
+@pytest.mark.parametrize(
+    ("attack", "match"),
+    [
+        (lambda inputs, *_: inputs[..., 1:], r"volumes of shape \(3, 1, 11, 9, 6\), got shape \(3, 1, 11, 9, 5\)"),
+        (lambda inputs, *_: inputs * float("nan"), "finite volumes, got NaN or infinity"),
+        (lambda inputs, *_: inputs.numpy(), r"volumes of shape .*, got ndarray"),
+    ],
+    ids=["shape", "NaN", "kind"],
+)
+def test_attack_of_others_that_returns_no_volumes_is_refused(batch, tiny_network, attack, match):
+    with pytest.raises(ValueError, match=f"attack must return {match}"):
+        attack_batch(engine_of(tiny_network, batch), attack)
+
+
+def test_attack_of_others_may_write_into_what_it_gets(batch, tiny_network):
+    before = batch["image"].clone()
+    clean, adv, *_ = attack_batch(engine_of(tiny_network, batch), lambda inputs, *_: inputs.add_(1))
+    assert torch.equal(clean, before)
+    assert torch.equal(adv, before + 1)
+
+
 def test_tuple_is_no_batch(batch, tiny_network):
     with pytest.raises(TypeError, match="batch must be a dictionary of volumes and labels, got tuple"):
         attack_batch(engine_of(tiny_network, (batch["image"], batch["label"])), FGSM())

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vafa_monai.attacks import Attack
 from vafa_monai.inferers import InferredNetwork, SlidingWindowNetwork, checkpointed
@@ -110,10 +110,21 @@ def _attack(
         with checkpointed(whole.network) if room.checkpointing else nullcontext():
             for some, truth in zip(inputs.split(room.samples), targets.split(room.samples), strict=True):
                 found = attack.run(some, truth, whole) if isinstance(attack, Attack) else None
-                volumes.append(attack(some, truth, whole) if found is None else found.adv)
+                volumes.append(_called(attack, some, truth, whole) if found is None else found.adv)
                 details += [{} for _ in some] if found is None else found.details()
     except RuntimeError as error:  # handled outside, where the frames of the error hold no tensors any more
         if not (isinstance(error, torch.OutOfMemoryError) or CPU_ALLOCATOR in str(error)):
             raise
         return None
     return (volumes[0] if len(volumes) == 1 else torch.cat(volumes)), details
+
+
+def _called(attack: Callable[..., Tensor], inputs: Tensor, targets: Tensor, whole: nn.Module) -> Tensor:
+    """Call an attack that is none of ours, with copies; refuse a result that no network could be given."""
+    adv = attack(inputs.clone(), targets.clone(), whole)
+    if not isinstance(adv, Tensor) or adv.shape != inputs.shape:
+        found = f"shape {tuple(adv.shape)}" if isinstance(adv, Tensor) else type(adv).__name__
+        raise ValueError(f"attack must return volumes of shape {tuple(inputs.shape)}, got {found}.")
+    if not adv.isfinite().all():
+        raise ValueError("attack must return finite volumes, got NaN or infinity.")
+    return adv
