@@ -36,8 +36,8 @@ NAMES = {
     """,
     "vafa_monai.data": """
         check_cases check_checkpoint extract_weights prepare_acdc prepare_decathlon prepare_mni152 prepare_synapse
-        first_cases read_checkpoint read_json read_weights sha256 whole_file write_json write_phantom write_volume
-        write_whole written_cases
+        first_cases read_checkpoint read_datalist read_json read_weights sha256 whole_file write_json write_phantom
+        write_volume write_whole written_cases
     """,
     "vafa_monai.metrics": """
         HausdorffDistance95Metric LostOrgan NormalizedSurfaceDiceMetric OrganPresenceMetric PerceptualSimilarityMetric

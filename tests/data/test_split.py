@@ -6,8 +6,17 @@ import json
 from pathlib import Path
 
 import pytest
+from monai.data import load_decathlon_datalist
 
-from vafa_monai.data.split import PARTS, complete_split, evenly_spaced, overlaps, read_split, take_validation
+from vafa_monai.data.split import (
+    PARTS,
+    complete_split,
+    evenly_spaced,
+    overlaps,
+    read_datalist,
+    read_split,
+    take_validation,
+)
 
 NAMES = [f"case{number:02d}" for number in range(10)]
 
@@ -105,3 +114,44 @@ def test_every_name_that_stands_twice_gets_a_sentence():
         "split must name every case once, got 'b' in training and training.",
     ]
     assert overlaps({"training": ["a"], "validation": ["b"], "test": ["c"]}) == []
+
+
+# Lists of cases
+
+CASE = {"image": "imagesTs/a.nii.gz", "label": "labelsTs/a.nii.gz"}
+
+
+@pytest.mark.parametrize(
+    "case", [CASE, CASE | {"image": ["a/t1.nii.gz", "a/t2.nii.gz"], "fold": 0}], ids=["one", "list"]
+)
+def test_cases_are_those_that_monai_reads(tmp_path, case):
+    path = write(tmp_path / "dataset.json", {"name": "x", "test": [case]})
+    assert read_datalist(path, "test") == load_decathlon_datalist(path, True, "test")
+    assert read_datalist(path, "test")[0]["label"] == str(tmp_path / case["label"])
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"test": [], "training": [CASE]}, r"as 'test', got list in '.*', which has lists as \['training'\]"),
+        ({"training": [CASE]}, "as 'test', got NoneType in"),
+        ({"test": {"image": "a"}}, "as 'test', got dict in"),
+        ({"test": ["imagesTs/a.nii.gz"]}, "each with paths as 'image' and 'label', got 'imagesTs/a.nii.gz' in"),
+        ({"test": [{"image": 1, "label": "b"}]}, r"each with paths as 'image' and 'label', got \{'image': 1"),
+        ({"test": [{"image": [], "label": "b"}]}, r"each with paths as 'image' and 'label', got \{'image': \[\]"),
+    ],
+    ids=["empty", "missing", "no list", "bare paths", "number", "no modality"],
+)
+def test_part_without_cases_is_refused_in_one_sentence(tmp_path, content, sentence):
+    path = write(tmp_path / "dataset.json", content)
+    with pytest.raises(ValueError, match=f"^datalist must have a list of cases .*{sentence}"):
+        read_datalist(path, "test")
+    with pytest.raises(SystemExit, match=r"^datalist must have a list of cases"):
+        read_datalist(path, "test", exit_on_error=True)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"test": ' + "7" * 400 + "}", "[]"], ids=["deep", "digits", "list"])
+def test_list_that_is_no_json_of_a_dataset_is_refused(tmp_path, text):
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(ValueError, match=r"^datalist must be (readable as|an object in) JSON, got"):
+        read_datalist(tmp_path / "dataset.json", "test")

@@ -7,6 +7,7 @@ from vafa_monai.data.decathlon import prepare_decathlon
 from vafa_monai.data.files import read_json, sha256, whole_file, write_json, write_volume, write_whole
 from vafa_monai.data.mni152 import prepare_mni152
 from vafa_monai.data.phantom import write_phantom
+from vafa_monai.data.split import read_datalist
 from vafa_monai.data.synapse import prepare_synapse
 from vafa_monai.data.weights import check_checkpoint, extract_weights, read_weights
 
@@ -20,6 +21,7 @@ __all__ = [
     "prepare_mni152",
     "prepare_synapse",
     "read_checkpoint",
+    "read_datalist",
     "read_json",
     "read_weights",
     "sha256",

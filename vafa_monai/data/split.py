@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from monai.data import load_decathlon_datalist
 
 from vafa_monai.data.files import read_json
 
-__all__ = ["PARTS", "Split", "complete_split", "evenly_spaced", "overlaps", "read_split", "take_validation"]
+__all__ = [
+    "PARTS",
+    "Split",
+    "complete_split",
+    "evenly_spaced",
+    "overlaps",
+    "read_datalist",
+    "read_split",
+    "take_validation",
+]
 
 PARTS = ("training", "validation", "test")
 Split = dict[str, list[str]]
@@ -70,6 +82,40 @@ def complete_split(split: Mapping[str, Sequence[str]], validation: int | None, d
     if validation is not None:
         raise ValueError(f"validation must be left out with a split that has a validation part, got {validation!r}.")
     return {part: sorted(split[part]) for part in PARTS}
+
+
+def read_datalist(path: str | Path, part: str, exit_on_error: bool = False) -> list[dict[str, Any]]:
+    """Return the cases of a part of a ``dataset.json``, with the paths that MONAI makes of them.
+
+    Args:
+        path: the file, in the form of the Medical Segmentation Decathlon.
+        part: ``"training"``, ``"validation"``, ``"test"`` or another key of a list of cases.
+        exit_on_error: end the process with the sentence and exit code 1, as configs do, instead of raising.
+
+    Raises:
+        ValueError: if the file is no such list, or has no case of this part.
+    """
+    try:
+        content = read_json(path, "datalist")
+        rule = f"datalist must have a list of cases as {part!r}"
+        listed = content.get(part)
+        if not isinstance(listed, list) or not listed:
+            parts = [key for key, value in content.items() if isinstance(value, list) and value]
+            raise ValueError(f"{rule}, got {type(listed).__name__} in {str(path)!r}, which has lists as {parts}.")
+        wrong = [case for case in listed if not isinstance(case, dict) or not _has_files(case)]
+        if wrong:
+            raise ValueError(f"{rule}, each with paths as 'image' and 'label', got {wrong[0]!r} in {str(path)!r}.")
+        return load_decathlon_datalist(path, True, part)
+    except ValueError as error:
+        if exit_on_error:
+            raise SystemExit(str(error)) from None
+        raise
+
+
+def _has_files(case: Mapping[str, Any]) -> bool:
+    """Tell whether a case has a path, or a list of them, as image and as label."""
+    files = [value if isinstance(value, list) else [value] for value in (case.get("image"), case.get("label"))]
+    return all(paths and all(isinstance(path, str) for path in paths) for paths in files)
 
 
 def read_split(path: str | Path) -> Split:
