@@ -126,8 +126,15 @@ def test_broken_network_is_caught(way, check, status, sentence, broken):
 # Broken attacks, metrics, files and data
 
 
+class Unmeasured(PGD):
+    """PGD whose results are not measured: the audit measures them by itself."""
+
+    def _require_kept(self, clean, adv):
+        pass
+
+
 @dataclass(frozen=True, kw_only=True)
-class TwiceAsFar(PGD):
+class TwiceAsFar(Unmeasured):
     """PGD whose projection lets twice the radius through."""
 
     def _search(self, inputs, targets, network):
@@ -136,7 +143,7 @@ class TwiceAsFar(PGD):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OutOfRange(PGD):
+class OutOfRange(Unmeasured):
     """PGD that forgets the lowest intensity."""
 
     def _search(self, inputs, targets, network):
