@@ -63,6 +63,23 @@ def test_label_of_another_size_is_refused(img, img_label, tiny_network):
         AdversarialPerturbation(FGSM(), tiny_network)(img, img_label[:, 1:])
 
 
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (
+            lambda img, label: (2000 * img - 1000, label),
+            r"inputs must be finite and lie in value_range .*, got -\d+ to",
+        ),
+        (lambda img, label: (img, label * 0.999999), r"targets must hold whole numbers as class indices"),
+        (lambda img, label: ((255 * img).to(torch.uint8), label), r"inputs must be floating-point volumes"),
+    ],
+    ids=["hounsfield units", "scaled labels", "bytes"],
+)
+def test_what_the_attack_would_clip_or_cut_is_refused(change, match, img, img_label, tiny_network):
+    with pytest.raises(ValueError, match=match):
+        AdversarialPerturbation(FGSM(), tiny_network)(*change(img, img_label))
+
+
 def test_transform_from_json_equals_the_one_from_python(img, img_label):
     config = {
         "network": {"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 3, "kernel_size": 1},

@@ -12,7 +12,13 @@ from monai.transforms import Compose
 from torch import Tensor
 
 from vafa_monai.frequency import block_dct
-from vafa_monai.transforms import BlockDCT, FrequencyPerturbation, RandFrequencyPerturbation
+from vafa_monai.transforms import (
+    BlockDCT,
+    FrequencyPerturbation,
+    FrequencyPerturbationd,
+    RandFrequencyPerturbation,
+    RandFrequencyPerturbationd,
+)
 
 BLOCK = (4, 3, 5)  # divides the width, but neither the height nor the depth
 DIVISOR = (11, 3, 2)  # divides all three
@@ -143,6 +149,46 @@ def test_numpy_volume_gives_a_tensor_of_its_dtype(img, transform, kind):
 def test_volume_that_is_not_channel_first_3d_is_refused(transform, shape):
     with pytest.raises(ValueError, match=r"img must have shape \(C, H, W, D\), got \("):
         transform(torch.zeros(shape))
+
+
+OUTSIDE = {
+    "hounsfield units": (lambda img: 2000 * img - 1000, {}),
+    "levels of 8 bits": (lambda img: (255 * img).to(torch.uint8), {}),
+    "standardized": (lambda img: (img - img.mean()) / img.std(), {}),
+    "brighter than its window": (lambda img: 600 * img - 175, {"value_range": (-175, 250)}),
+    "nan": (lambda img: img.masked_fill(img == img.max(), float("nan")), {}),
+    "infinite": (lambda img: img.masked_fill(img == img.max(), float("inf")), {}),
+}
+FACES = {
+    "given": lambda **settings: FrequencyPerturbation(2.0, **settings),
+    "random": lambda **settings: RandFrequencyPerturbation(1.0, **settings),
+    "dictionary": lambda **settings: FrequencyPerturbationd("image", 2.0, **settings),
+    "random dictionary": lambda **settings: RandFrequencyPerturbationd("image", 1.0, **settings),
+}
+
+
+@pytest.mark.parametrize(("spoil", "settings"), OUTSIDE.values(), ids=OUTSIDE.keys())
+@pytest.mark.parametrize("face", FACES)
+def test_intensities_that_would_be_clipped_in_silence_are_refused(face, spoil, settings, img):
+    spoiled = spoil(img)
+    with pytest.raises(ValueError, match=r"img must be finite and lie in value_range \(.*, got .* scale and clip them"):
+        FACES[face](**settings)({"image": spoiled} if "dictionary" in face else spoiled)
+
+
+def test_rounding_beyond_the_range_is_allowed_and_cut(img):
+    adv = FrequencyPerturbation(1e-3, BLOCK)(img * (1 + 5e-5))
+    assert adv.max() == 1
+
+
+def test_infinite_steps_are_refused():
+    with pytest.raises(ValueError, match="table must hold finite steps, got inf as its largest"):
+        FrequencyPerturbation([1.0, float("inf")], (2, 2, 2))
+
+
+@pytest.mark.parametrize("q_max", [float("inf"), float("nan")])
+def test_random_steps_without_an_end_are_refused(q_max):
+    with pytest.raises(ValueError, match=f"q_m(ax|in) must be .*{q_max}"):
+        RandFrequencyPerturbation(q_max=q_max)
 
 
 @pytest.mark.parametrize("table", [0.0, -1.0, [[[1.0, 0.0]]], float("nan")], ids=str)

@@ -20,7 +20,7 @@ from vafa_monai.attacks.quantization_table import Rounding
 from vafa_monai.attacks.random_quantization import RandomQuantization
 from vafa_monai.attacks.range_adapter import RangeAdapter
 from vafa_monai.attacks.seg_pgd import SegPGD
-from vafa_monai.attacks.setting import describe
+from vafa_monai.attacks.setting import describe, strength
 from vafa_monai.attacks.square_attack import SquareAttack
 from vafa_monai.attacks.tiled import TiledAttack
 from vafa_monai.attacks.transfer_pgd import TransferPGD
@@ -66,4 +66,5 @@ __all__ = [
     "ascend",
     "climb",
     "describe",
+    "strength",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from monai.data import MetaTensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from vafa_monai.attacks.ascent import Ascent
 from vafa_monai.attacks.isolation import GuardedNetwork, isolated
 from vafa_monai.attacks.objective import LossObjective
-from vafa_monai.attacks.setting import as_python, require_range
+from vafa_monai.attacks.setting import RANGE_TOLERANCE, require_in_range, require_range, settle
 from vafa_monai.losses import dice_ce
 from vafa_monai.losses.voxel_loss import class_indices
 
@@ -22,7 +22,6 @@ __all__ = ["Attack", "GradientAttack", "LossAttack", "Network"]
 
 Network = Callable[[Tensor], Tensor]
 ROUNDING = 1e-5  # of the width: float32 through a block DCT and back
-RANGE_TOLERANCE = 1e-4  # of the width of value_range: resampling and float32 round a little beyond it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +37,7 @@ class Attack(ABC):
 
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
-        for item in fields(self):
-            object.__setattr__(self, item.name, as_python(getattr(self, item.name, None)))
+        settle(self)
         object.__setattr__(self, "value_range", require_range("value_range", self.value_range))
 
     def __call__(self, inputs: Tensor, targets: Tensor, network: Network) -> Tensor:
@@ -141,13 +139,7 @@ class Attack(ABC):
             class_indices(targets, name="targets")
         elif not targets.isfinite().all():
             raise ValueError(f"targets must be finite, got NaN or infinity in {targets.shape[1]} channels.")
-        low, high = inputs.min().item(), inputs.max().item()
-        slack = RANGE_TOLERANCE * self.width
-        if not (self.value_range[0] - slack <= low and high <= self.value_range[1] + slack):  # NaN fails both
-            raise ValueError(
-                f"inputs must be finite and lie in value_range {self.value_range}, got {low:.4g} to {high:.4g}; "
-                "scale and clip them in the preprocessing, or set value_range."
-            )
+        require_in_range("inputs", inputs, self.value_range)
 
 
 @dataclass(frozen=True, kw_only=True)

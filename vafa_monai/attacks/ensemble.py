@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from vafa_monai.attacks.attack import Attack, Network
 from vafa_monai.attacks.cos_pgd import CosPGD
 from vafa_monai.attacks.frequency_pgd import FrequencyPGD
 from vafa_monai.attacks.isolation import require_numbers
-from vafa_monai.attacks.setting import require_at_least, require_block_size, require_count
+from vafa_monai.attacks.setting import require_at_least, require_block_size, require_count, require_strength
 from vafa_monai.attacks.square_attack import SquareAttack
 from vafa_monai.attacks.vafa import VAFA
 from vafa_monai.losses import JensenShannonLoss, MaskedCrossEntropyLoss
@@ -70,7 +71,8 @@ class AttackEnsemble(Attack):
     two budgets, voxels by ``eps`` and coefficients by ``q_max``; the DSC of each member is kept, to tell them apart.
 
     Args:
-        eps: radius of the attacks on voxels, L-inf, as a fraction of the width of ``value_range``.
+        eps: radius of the attacks on voxels, L-inf, as a fraction of the width of ``value_range``, or as text in grey
+            levels, such as ``"4 grey"``.
         q_max: width of the box of coefficients, and largest quantization step, in grey levels.
         block_size: block edges ``(h, w, d)`` of the attacks on coefficients, in voxels.
         steps: number of steps of each attack that climbs; 100 is the standard.
@@ -104,7 +106,8 @@ class AttackEnsemble(Attack):
         """Refuse impossible settings."""
         super().__post_init__()
         object.__setattr__(self, "block_size", require_block_size(self.block_size))
-        for name, lowest in (("eps", 0), ("q_max", 1), ("broken_at", 0)):
+        object.__setattr__(self, "eps", require_strength("eps", self.eps))
+        for name, lowest in (("q_max", 1), ("broken_at", 0)):
             require_at_least(name, getattr(self, name), lowest)
         for name in ("steps", "queries"):
             require_count(name, getattr(self, name))
@@ -119,6 +122,12 @@ class AttackEnsemble(Attack):
     @property
     def members(self) -> dict[str, Attack]:
         """The attacks, in the order of their turns."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of settings that this attack was warned of
+            return self._members()
+
+    def _members(self) -> dict[str, Attack]:
+        """Build the attacks."""
         common: dict[str, Any] = {"value_range": self.value_range}
         voxels = {**common, "eps": self.eps, "steps": self.steps, "seed": self.seed, "random_start": True}
         annealed = {**voxels, "schedule": ANNEALING}

@@ -13,7 +13,13 @@ from vafa_monai.attacks.attack import GradientAttack, Network
 from vafa_monai.attacks.coefficient_box import CoefficientBox
 from vafa_monai.attacks.move import SteepestMove
 from vafa_monai.attacks.pgd import STEP_SHARE
-from vafa_monai.attacks.setting import require_at_least, require_block_size, require_count, require_range
+from vafa_monai.attacks.setting import (
+    require_at_least,
+    require_block_size,
+    require_count,
+    require_range,
+    warn_of_step,
+)
 
 __all__ = ["FrequencyPGD"]
 
@@ -67,6 +73,7 @@ class FrequencyPGD(GradientAttack):
         require_count("steps", self.steps)
         if self.step_size is not None:
             require_at_least("step_size", self.step_size, 0)
+            warn_of_step(self.step_size, self.q_max, "q_max")
 
     def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
         box = self._box(inputs)

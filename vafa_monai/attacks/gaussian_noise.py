@@ -9,7 +9,7 @@ from torch import Tensor
 from vafa_monai.attacks.ascent import Ascent
 from vafa_monai.attacks.attack import Attack, Network
 from vafa_monai.attacks.noise import gaussian_like
-from vafa_monai.attacks.setting import require_at_least
+from vafa_monai.attacks.setting import require_strength
 
 __all__ = ["GaussianNoise"]
 
@@ -19,8 +19,8 @@ class GaussianNoise(Attack):
     """Add Gaussian noise and clip; the network is not asked.
 
     Args:
-        std: standard deviation, as a fraction of the width of ``value_range``; clipping makes the change of dark and
-            bright voxels smaller.
+        std: standard deviation, as a fraction of the width of ``value_range``, or as text in grey levels, such as
+            ``"4 grey"``; clipping makes the change of dark and bright voxels smaller.
         seed: seed of the noise; every sample of every call gets the same noise.
         value_range: lowest and highest intensity that the network's input can have.
 
@@ -40,7 +40,7 @@ class GaussianNoise(Attack):
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
         super().__post_init__()
-        require_at_least("std", self.std, 0)
+        object.__setattr__(self, "std", require_strength("std", self.std))
 
     @property
     def asks_network(self) -> bool:

@@ -10,7 +10,7 @@ from torch import Tensor
 from vafa_monai.attacks.ascent import Ascent, Iterate, climb
 from vafa_monai.attacks.attack import Network
 from vafa_monai.attacks.move import Move, SteepestMove
-from vafa_monai.attacks.setting import require_at_least
+from vafa_monai.attacks.setting import strength, warn_of_step
 from vafa_monai.attacks.voxel_attack import VoxelAttack
 from vafa_monai.attacks.voxel_ball import VoxelBall
 
@@ -26,7 +26,7 @@ class PGD(VoxelAttack):
     https://arxiv.org/abs/1706.06083. The experiments of the VAFA paper use ``step_size=0.01`` and no random start.
 
     Args:
-        eps: radius, as a fraction of the width of ``value_range``; 4/255 is 4 grey levels.
+        eps: radius, as a fraction of the width of ``value_range``, or as text in grey levels, such as ``"4 grey"``.
         norm: ``"linf"``: no voxel moves further than ``eps``; ``"l2"``: nor does the root mean square of the change.
         step_size: length of a step in the same unit and norm; ``None`` is ``2.5 * eps / steps``.
         steps: number of steps.
@@ -55,7 +55,8 @@ class PGD(VoxelAttack):
         """Refuse impossible settings."""
         super().__post_init__()
         if self.step_size is not None:
-            require_at_least("step_size", self.step_size, 0)
+            object.__setattr__(self, "step_size", strength(self.step_size, name="step_size"))
+            warn_of_step(self.step_size, 2 * self.eps, "2 * eps")
         object.__setattr__(self, "iterate", look_up_option(self.iterate, Iterate))
 
     def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from vafa_monai.attacks.ascent import Ascent, Iterate, climb
 from vafa_monai.attacks.attack import LossAttack, Network
-from vafa_monai.attacks.setting import require_at_least, require_count
+from vafa_monai.attacks.setting import require_at_least, require_count, require_strength, warn
 from vafa_monai.attacks.square_move import SquareMove, stripes
 from vafa_monai.attacks.voxel_ball import VoxelBall
 
@@ -26,7 +25,7 @@ class SquareAttack(LossAttack):
     knows the gradient and does less harm points at a network that hides it.
 
     Args:
-        eps: radius, as a fraction of the width of ``value_range``; 4/255 is 4 grey levels.
+        eps: radius, as a fraction of the width of ``value_range``, or as text in grey levels, such as ``"4 grey"``.
         queries: how often the network is asked.
         first_share: share of the voxels that the first box changes, in (0, 1]; it halves nine times on the way.
         seed: seed of the boxes; the same for every sample.
@@ -52,13 +51,13 @@ class SquareAttack(LossAttack):
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
         super().__post_init__()
-        require_at_least("eps", self.eps, 0)
+        object.__setattr__(self, "eps", require_strength("eps", self.eps))
         require_count("queries", self.queries)
         require_at_least("first_share", self.first_share, 0)
         if not 0 < self.first_share <= 1:
             raise ValueError(f"first_share must be positive and at most 1, got {self.first_share!r}.")
         if self.eps == 0:
-            warnings.warn("eps is 0, so SquareAttack changes nothing.", stacklevel=3)
+            warn("eps is 0, so SquareAttack changes nothing.")
 
     def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
         return VoxelBall(clean, self.eps * self.width, self.value_range).excess(adv)

@@ -17,7 +17,7 @@ from vafa_monai.attacks.move import SteepestMove
 from vafa_monai.attacks.objective import LossObjective, PenalizedObjective
 from vafa_monai.attacks.quantization_table import QuantizationTable, Rounding
 from vafa_monai.attacks.restart import best_run, require_restarts
-from vafa_monai.attacks.setting import require_at_least, require_block_size, require_count
+from vafa_monai.attacks.setting import require_at_least, require_block_size, require_count, warn_of_step
 from vafa_monai.losses import block_statistics, ssim_to_blocks
 
 __all__ = ["VAFA", "VAFAPreset"]
@@ -132,6 +132,7 @@ class VAFA(GradientAttack):
         require_count("steps", self.steps)
         if self.step_size is not None:
             require_at_least("step_size", self.step_size, 0)
+            warn_of_step(self.step_size, self.q_max - self.q_min, "q_max - q_min")
         if not 0 < self.q_min <= self.q_max:
             raise ValueError(f"q_min must be positive and at most q_max={self.q_max!r}, got {self.q_min!r}.")
         if self.q_init not in ("min", "max") and not isinstance(self.q_init, (int, float)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 from monai.utils import look_up_option
@@ -11,7 +10,7 @@ from torch import Tensor
 from vafa_monai.attacks.attack import GradientAttack
 from vafa_monai.attacks.noise import gaussian_like, uniform_like
 from vafa_monai.attacks.norm import Norm, rms
-from vafa_monai.attacks.setting import require_at_least, require_count
+from vafa_monai.attacks.setting import require_count, require_strength, warn
 from vafa_monai.attacks.voxel_ball import VoxelBall
 
 __all__ = ["VoxelAttack"]
@@ -22,7 +21,7 @@ class VoxelAttack(GradientAttack):
     """A gradient attack that may move every voxel.
 
     Args:
-        eps: radius, as a fraction of the width of ``value_range``; 4/255 is 4 grey levels.
+        eps: radius, as a fraction of the width of ``value_range``, or as text in grey levels, such as ``"4 grey"``.
         norm: ``"linf"``: no voxel moves further than ``eps``. ``"l2"``: the root mean square of the change is at most
             ``eps``, which is the L2 ball of radius ``eps * sqrt(number of voxels)``; a volume of any size is changed by
             as many grey levels in the mean, and the ball contains the one of ``"linf"``.
@@ -44,13 +43,11 @@ class VoxelAttack(GradientAttack):
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
         super().__post_init__()
-        require_at_least("eps", self.eps, 0)
+        object.__setattr__(self, "eps", require_strength("eps", self.eps))
         require_count("steps", self.steps)
         object.__setattr__(self, "norm", look_up_option(self.norm, Norm))
         if self.eps == 0:
-            kinds = type(self).__mro__
-            deeper = sum("__post_init__" in vars(kind) for kind in kinds[: kinds.index(VoxelAttack)])
-            warnings.warn(f"eps is 0, so {type(self).__name__} changes nothing.", stacklevel=3 + deeper)
+            warn(f"eps is 0, so {type(self).__name__} changes nothing.")
 
     def _ball(self, inputs: Tensor, run: int = 0) -> VoxelBall:
         """Return what may change; every run but the first starts at a random point."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,20 +23,29 @@ STEP_SHARE = 2.5  # of eps over steps, as PGD chooses it
 UNBOUNDED_STEPS = 3  # times those of the other attacks; the way is longer
 
 
+@contextmanager
+def _meant() -> Iterator[None]:
+    """Build attacks without a word on their budgets: none at all, or no bound, is what an audit asks for."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"eps is ")
+        yield
+
+
 def voxel_attack(subject: AuditSubject, eps: float | None = None, steps: int | None = None, seed: int = 0) -> Attack:
     """Return PGD with the best iterate: from the clean volume, or for a ``seed`` above 0 from a random start."""
     settings = subject.settings
     eps = settings.eps if eps is None else eps
     if eps == 0:
         return Identity(value_range=subject.value_range)
-    return PGD(
-        eps=eps,
-        steps=settings.steps if steps is None else steps,
-        iterate="best",
-        random_start=seed > 0,
-        seed=seed,
-        value_range=subject.value_range,
-    )
+    with _meant():
+        return PGD(
+            eps=eps,
+            steps=settings.steps if steps is None else steps,
+            iterate="best",
+            random_start=seed > 0,
+            seed=seed,
+            value_range=subject.value_range,
+        )
 
 
 def longer_attack(subject: AuditSubject, steps: int) -> Attack:
@@ -70,8 +81,7 @@ def box_attack(subject: AuditSubject, q_max: float | None = None, edge: int | No
 def ensemble(subject: AuditSubject) -> AttackEnsemble:
     """Return the attack that the headline is quoted by."""
     settings = subject.settings
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="eps is 0")  # a budget of 0 is the user's choice here
+    with _meant():
         return AttackEnsemble(
             eps=settings.eps,
             q_max=settings.q_max,
@@ -103,5 +113,6 @@ def unbounded(subject: AuditSubject) -> tuple[Attack, Attack]:
     """
     common: dict[str, Any] = {"eps": 1, "steps": UNBOUNDED_STEPS * subject.settings.steps}
     common["value_range"] = subject.value_range
-    away = APGD(loss_function=MaskedCrossEntropyLoss(balanced=True), **common)
-    return away, Emptied(attack=APGD(targeted=True, **common))
+    with _meant():
+        away = APGD(loss_function=MaskedCrossEntropyLoss(balanced=True), **common)
+        return away, Emptied(attack=APGD(targeted=True, **common))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vafa_monai.attacks.setting import require_at_least, require_block_size, require_count
+from vafa_monai.attacks.setting import require_at_least, require_block_size, require_count, require_strength, settle
 
 __all__ = ["AuditSettings"]
 
@@ -15,7 +15,8 @@ class AuditSettings:
     """How hard an audit tries.
 
     Args:
-        eps: radius of the attacks on voxels, L-inf, as a fraction of the width of the intensity range.
+        eps: radius of the attacks on voxels, L-inf, as a fraction of the width of the intensity range, or as text in
+            grey levels, such as ``"4 grey"``.
         q_max: width of the box of coefficients, and largest quantization step, in grey levels.
         block_size: block edges ``(h, w, d)`` of the attacks on coefficients, in voxels.
         steps: number of steps of the attacks that climb.
@@ -48,8 +49,9 @@ class AuditSettings:
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
         object.__setattr__(self, "block_size", require_block_size(self.block_size))
-        for name, lowest in (("eps", 0), ("q_max", 1)):
-            require_at_least(name, getattr(self, name), lowest)
+        settle(self)
+        object.__setattr__(self, "eps", require_strength("eps", self.eps))
+        require_at_least("q_max", self.q_max, 1)
         for name, lowest in (("steps", 1), ("queries", 1), ("restarts", 2), ("seed", 0)):
             require_count(name, getattr(self, name))
             require_at_least(name, getattr(self, name), lowest)

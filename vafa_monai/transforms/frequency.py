@@ -12,7 +12,7 @@ from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tenso
 from torch import Tensor
 
 from vafa_monai.attacks.grey_level import GreyScale
-from vafa_monai.attacks.setting import require_block_size, require_range
+from vafa_monai.attacks.setting import require_at_least, require_block_size, require_in_range, require_range
 from vafa_monai.frequency import block_dct, block_idct, pad_to_blocks, quantize
 
 __all__ = ["BlockDCT", "FrequencyPerturbation", "RandFrequencyPerturbation"]
@@ -70,10 +70,11 @@ class FrequencyPerturbation(Transform):
             range, > 0.
         block_size: block edges ``(h, w, d)`` in voxels; volumes of any size are padded, and cropped again.
         alpha: softness of the rounding, in [0, 1); 0 rounds truly.
-        value_range: lowest and highest intensity; the result is clipped to it.
+        value_range: lowest and highest intensity that a volume may have; the result is clipped to it.
 
     Raises:
-        ValueError: if a step is not positive, the table does not fit the block, or another setting is impossible.
+        ValueError: if a step is not positive, the table does not fit the block, or another setting is impossible; and
+            at a volume that is not finite or lies outside ``value_range``, as attacks refuse it.
 
     Example:
         >>> volume = torch.rand(1, 5, 6, 7)
@@ -99,6 +100,8 @@ class FrequencyPerturbation(Transform):
             raise ValueError(f"alpha must lie in [0, 1), got {alpha!r}.")
         if not bool((self.table > 0).all()):
             raise ValueError(f"table must hold positive steps, got {self.table.min().item()!r} as its smallest.")
+        if not self.table.isfinite().all():
+            raise ValueError(f"table must hold finite steps, got {self.table.max().item()!r} as its largest.")
         if not _broadcasts(self.table.shape, self.block_size):
             shapes = f"{tuple(self.table.shape)} for blocks of {self.block_size}"
             raise ValueError(f"table must broadcast with block_size, got {shapes}.")
@@ -111,6 +114,7 @@ class FrequencyPerturbation(Transform):
         """Perturb ``(C, H, W, D)`` by another table."""
         img = convert_to_tensor(img, track_meta=get_track_meta())
         volume = _plain_batch(img)
+        require_in_range("img", volume, self.value_range)
         scale = GreyScale(self.value_range)
         coefficients = block_dct(pad_to_blocks(scale.to_levels(volume), self.block_size), self.block_size)
         height, width, depth = volume.shape[2:]
@@ -129,10 +133,10 @@ class RandFrequencyPerturbation(RandomizableTransform):
         q_min: smallest step, in grey levels of a 0-255 range, > 0.
         q_max: largest step.
         block_size: block edges ``(h, w, d)`` in voxels.
-        value_range: lowest and highest intensity.
+        value_range: lowest and highest intensity that a volume may have.
 
     Raises:
-        ValueError: if ``q_min`` is not positive or above ``q_max``.
+        ValueError: if ``q_min`` is not positive or above ``q_max``; and at a volume outside ``value_range``.
 
     Example:
         >>> volume = torch.rand(1, 5, 6, 7)
@@ -155,6 +159,7 @@ class RandFrequencyPerturbation(RandomizableTransform):
         RandomizableTransform.__init__(self, prob)
         if not 0 < q_min <= q_max:
             raise ValueError(f"q_min must be positive and at most q_max={q_max!r}, got {q_min!r}.")
+        require_at_least("q_max", q_max, 0)
         self.q_min, self.q_max = q_min, q_max
         self.perturbation = FrequencyPerturbation(q_max, block_size, value_range=value_range)
         self.table = torch.full(self.perturbation.block_size, float(q_max))
