@@ -140,7 +140,7 @@ def test_row_that_fails_does_not_cost_the_others_and_only_what_changed_is_measur
 ):
     overlay, output = paper_bundle / "configs" / "attacks" / "bim.json", paper_bundle / "eval" / "reproduce" / "figure2"
     good = overlay.read_text()
-    overlay.write_text(good.replace('"@eps"', "-1"))
+    overlay.write_text(good.replace('"@radius"', "-1"))
     sentence = r"rows must all be measured, got 1 failures of 6, listed in .*figure2\.html: eps must be at least 0"
     with pytest.raises(ValueError, match=sentence):
         reproduce("figure2")

@@ -15,6 +15,7 @@ from monai.data import MetaTensor, list_data_collate, load_decathlon_datalist
 from monai.data.utils import affine_to_spacing
 from torch import nn
 
+from vafa_monai.attacks import strength
 from vafa_monai.audit import AuditCase, AuditSettings, AuditSubject, Measured
 from vafa_monai.data import check_cases, read_weights, sha256
 from vafa_monai.handlers.provenance import case_name
@@ -78,8 +79,9 @@ class BundleModel:
         unknown = asked.keys() - {one.name for one in fields(AuditSettings)}
         if unknown:
             raise ValueError(f"settings must be those of an audit, got {sorted(unknown)}.")
-        found = {name: self.get(name) for name in FROM_BUNDLE} | {"stated_dice": self.stated_dice()}
-        return AuditSettings(**found | asked)
+        found = {name: self.get(name) for name in FROM_BUNDLE} | {"stated_dice": self.stated_dice()} | asked
+        found["eps"] = strength(found["eps"], self.get("physical_range"), self.get("physical_unit"), name="eps")
+        return AuditSettings(**found)
 
     def stated_dice(self) -> float | None:
         """Return the DSC without attack that the metadata state of these weights, or of the model of the bundle."""
