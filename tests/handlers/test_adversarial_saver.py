@@ -8,11 +8,13 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from ignite.engine import Events
 from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.handlers import MeanDice, from_engine
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
+from torch.utils.data import Subset
 
 from vafa_monai.attacks import FGSM, Identity
 from vafa_monai.handlers import AdversarialSaver, AttackHandler
@@ -170,3 +172,57 @@ def test_sidecar_has_physical_units_and_the_strength(folder, evaluator, saver, t
     assert sidecar["linf_HU"] == pytest.approx(0.05 * 425, rel=1e-4)
     assert sidecar["rms_HU"] == pytest.approx(sidecar["rms_grey"] * 425 / 255)
     assert sidecar["attack"]["strength"]["eps"] == {"fraction": 0.05, "grey_levels": 12.75, "HU": 21.25}
+
+
+def test_equal_names_in_different_folders_are_refused_before_the_first_attack(
+    folder, evaluator, saver, cases, threshold_network
+):
+    cases[1]["image"].meta["filename_or_obj"] = "elsewhere/case_0.nii"
+    with pytest.raises(ValueError, match="cases must have file names that differ, got 'case_0' twice"):
+        evaluator(threshold_network, [AttackHandler(ATTACK), saver()]).run()
+    assert not folder.exists()
+
+
+def test_equal_names_that_no_list_tells_are_refused_at_the_second(folder, evaluator, saver, cases, threshold_network):
+    cases[2]["image"].meta["filename_or_obj"] = "elsewhere/case_0.nii"
+    unlisted = DataLoader(Subset(Dataset(cases), [0, 1, 2]), batch_size=1)
+    with pytest.raises(ValueError, match="cases must have file names that differ, got 'case_0' twice"):
+        evaluator(threshold_network, [AttackHandler(ATTACK), saver()], val_data_loader=unlisted).run()
+    assert json.loads((folder / "case_0.json").read_text())["case"] == "case_0"
+    assert (folder / "case_1_image.nii.gz").is_file()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_first_attack(
+    folder, evaluator, saver, threshold_network
+):
+    folder.write_text("in the way")
+    seen = []
+    with pytest.raises(ValueError, match=r"output must be a place that can be written to, got .*case_0\.json"):
+        evaluator(threshold_network, [AttackHandler(lambda *arguments: seen.append(1)), saver()]).run()
+    assert not seen
+
+
+def test_second_run_of_the_evaluator_replaces_the_first(folder, evaluator, saver, threshold_network):
+    engine = evaluator(threshold_network, [AttackHandler(ATTACK), saver()])
+    engine.run()
+    engine.run()
+    assert len(list(folder.glob("*.json"))) == 3
+
+
+UNFIT = {
+    "one-hot": (
+        lambda label: torch.cat([label == organ for organ in range(3)]),
+        r"class indices in one channel, got 3 channels",
+    ),
+    "scaled": (lambda label: label * 0.999999, r"whole numbers as class indices, got [01]\.99999"),
+    "beyond a byte": (lambda label: label + 255, r"class indices from 0 to 255, got 25[67]"),
+    "negative": (lambda label: label - 1, r"class indices from 0 to 255, got -1"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "match"), UNFIT.values(), ids=UNFIT.keys())
+def test_labels_that_a_byte_would_change_are_refused(spoil, match, evaluator, saver, cases, threshold_network):
+    for case in cases:
+        case["native_label"] = spoil(case["label"])
+    with pytest.raises(ValueError, match=f"native_label of case_0 must hold {match}"):
+        evaluator(threshold_network, [AttackHandler(ATTACK), saver()]).run()

@@ -62,3 +62,9 @@ def test_results_of_several_devices_and_places_are_one_result():
 def test_results_of_other_settings_are_not_put_together(changes, name):
     with pytest.raises(ValueError, match=f"results must differ in their cases alone, got another '{name}'"):
         merge_results([result(), result(**changes)], None)
+
+
+def test_a_case_of_two_results_is_not_counted_twice():
+    one = result(case("a", [1, 0.5, 0.5]))
+    with pytest.raises(ValueError, match="cases must have file names that differ, got 'a' twice"):
+        merge_results([one, result(case("b", [1, 1, 1])), one], None)

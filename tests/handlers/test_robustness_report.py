@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from monai.data import DataLoader, Dataset, MetaTensor
 from monai.inferers import SlidingWindowInferer
+from monai.transforms import Activationsd, AsDiscreted, Compose
 from scipy.spatial.distance import cdist
+from torch import nn
 
 from vafa_monai.attacks import FGSM, AttackEnsemble, Identity, RangeAdapter, SquareAttack
 from vafa_monai.handlers import AttackHandler, RobustnessReport
+from vafa_monai.handlers.provenance import listed_names
 from vafa_monai.metrics import compute_image_quality
 from vafa_monai.reports import load_results
 from vafa_monai.reports.ensemble_row import ensemble_rows
@@ -400,3 +404,131 @@ def test_result_that_cannot_be_written_is_refused_before_the_first_case(evaluato
     with pytest.raises(ValueError, match=r"output must be a place that can be written to, got .*fgsm\.json"):
         evaluator(threshold_network, handlers).run()
     assert not seen
+
+
+def constant_logits(channels, value=0.0):
+    """A network whose logits are a number everywhere."""
+    network = nn.Conv3d(1, channels, 1)
+    with torch.no_grad():
+        network.weight.zero_()
+        network.bias.fill_(value)
+    return network.eval()
+
+
+def refused(evaluator, network, handlers, match, **settings):
+    with pytest.raises(ValueError, match=match):
+        evaluator(network, handlers, **settings).run()
+
+
+@pytest.mark.parametrize(
+    ("channels", "classes"), [(1, ("organ", "lesion")), (4, CLASSES), (2, CLASSES), (3, ("a", "b"))]
+)
+def test_network_whose_channels_are_not_the_classes_has_no_result(channels, classes, tmp_path, evaluator, report):
+    match = rf"network must return one channel for each of {len(classes)} classes, .*, got {channels}; one channel, or"
+    refused(evaluator, constant_logits(channels), [report(classes=classes)], match)
+    assert not (tmp_path / "results").exists()
+
+
+def test_regions_under_a_sigmoid_have_no_result(tmp_path, evaluator, report, cases):
+    """They would lose their first, which is taken for the background."""
+    for case in cases:
+        case["label"] = MetaTensor(torch.cat([case["label"] >= low for low in (0.0, 1.0, 2.0)]).float())
+    sigmoid = Compose([Activationsd("pred", sigmoid=True), AsDiscreted("pred", threshold=0.5)])
+    handlers = [AttackHandler(Identity()), report(classes=("WT", "TC", "ET"))]
+    match = "y must have one class a voxel at most, got classes that overlap; one channel, or several"
+    refused(evaluator, constant_logits(3), handlers, match, postprocessing=sigmoid)
+    assert not (tmp_path / "results").exists()
+
+
+def test_organs_without_a_background_have_no_result(tmp_path, evaluator, report, cases):
+    for case in cases:
+        case["label"] = MetaTensor(torch.cat([case["label"] == organ for organ in (1, 2)]).float())
+    sigmoid = Compose([Activationsd("pred", sigmoid=True), AsDiscreted("pred", threshold=0.5)])
+    handlers = [AttackHandler(Identity()), report(classes=("gray", "white"))]
+    match = "y must have one class a voxel, background first, got voxels of none; one channel, or several"
+    refused(evaluator, constant_logits(2, -1.0), handlers, match, postprocessing=sigmoid)
+
+
+def test_predictions_without_argmax_have_no_result(evaluator, report, threshold_network):
+    soft = Compose([Activationsd("pred", softmax=True), AsDiscreted("label", to_onehot=3)])
+    match = r"y_pred must hold masks of 0 and 1, got 0\.\d+"
+    refused(evaluator, threshold_network, [AttackHandler(ATTACK), report()], match, postprocessing=soft)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_logits_that_are_not_finite_have_no_result(bad, tmp_path, evaluator, report):
+    """Their argmax is a class as good as any, of which a DSC can be computed."""
+    match = "network must return finite logits, got NaN or infinite ones; check its weights"
+    refused(evaluator, constant_logits(3, bad), [AttackHandler(Identity()), report()], match)
+    assert not (tmp_path / "results").exists()
+
+
+BAD_LABELS = {
+    "scaled": (lambda label: label * 0.999999, r"whole numbers as class indices, got [01]\.99999"),
+    "negative": (lambda label: label - 1, r"class indices from 0 to 2, got -1"),
+    "too large": (lambda label: label + 1, r"class indices from 0 to 2, got 3"),
+    "nan": (lambda label: label / label, r"whole numbers as class indices, got nan"),
+}
+
+
+@pytest.mark.parametrize("key", ["label", "native_label"])
+@pytest.mark.parametrize(("spoil", "match"), BAD_LABELS.values(), ids=BAD_LABELS.keys())
+def test_labels_that_are_no_classes_have_no_result(key, spoil, match, evaluator, report, cases, threshold_network):
+    for case in cases:
+        case[key] = spoil(case["label"])
+    refused(evaluator, threshold_network, [report()], f"{key} must hold {match}")
+
+
+@pytest.mark.parametrize("attack", [Identity(), None], ids=["attacked", "evaluated alone"])
+def test_a_constant_case_has_no_result(attack, evaluator, report, cases, threshold_network):
+    cases[2]["image"].fill_(0.25)  # clipped to one value, say
+    handlers = [report(image_quality=attack is not None)]
+    handlers = handlers if attack is None else [AttackHandler(attack), *handlers]
+    refused(evaluator, threshold_network, handlers, r"image must not be constant, got 0\.25 everywhere")
+
+
+def test_equal_names_in_different_folders_are_refused_before_the_first_attack(
+    evaluator, report, cases, threshold_network
+):
+    cases[2]["image"].meta["filename_or_obj"] = "elsewhere/case_0.nii"
+    seen = []
+    handlers = [AttackHandler(lambda *arguments: seen.append(1)), report()]
+    refused(evaluator, threshold_network, handlers, "cases must have file names that differ, got 'case_0' twice")
+    assert not seen
+
+
+@pytest.mark.parametrize("listed", [["a/x.nii.gz", "b/x.nii.gz"], [["a/x.nii", "a/y.nii"], ["b/x.nii.gz"]]], ids=str)
+def test_equal_names_of_a_list_of_files_are_known_before_they_are_read(listed):
+    dataset = Dataset([{"image": image} for image in listed])
+    engine = SimpleNamespace(state=SimpleNamespace(dataloader=DataLoader(dataset)))
+    with pytest.raises(ValueError, match="cases must have file names that differ, got 'x' twice"):
+        listed_names(engine)
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mred", "a\nb", "bell\x07", "\u202egnp", ".nii.gz"])
+def test_a_case_whose_name_cannot_be_printed_is_refused(name, evaluator, report, cases, threshold_network):
+    cases[0]["image"].meta["filename_or_obj"] = f"folder/{name}"
+    refused(evaluator, threshold_network, [report()], "a case must have a file name of printable characters, got")
+
+
+@pytest.mark.parametrize("name", ["été 1", "=SUM(A1)", "a.b-c_d", "頭部"])
+def test_other_names_are_kept(name, document_after, cases, threshold_network):
+    cases[0]["image"].meta["filename_or_obj"] = f"folder/{name}.nii.gz"
+    assert document_after(threshold_network)["cases"][0]["case"] == name
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "a\\b", "", ".", "..", "/etc/x", "\x1b[1m"])
+def test_names_that_lead_out_of_the_folder_are_refused(name, tmp_path, checkpoint):
+    about = {"attack": ATTACK, "checkpoint": str(checkpoint), "classes": CLASSES}
+    with pytest.raises(ValueError, match="model_name must be the name of a file, without folders, got"):
+        RobustnessReport(str(tmp_path), name, "fgsm", **about)
+    with pytest.raises(ValueError, match="attack_name must be the name of a file, without folders, got"):
+        RobustnessReport(str(tmp_path), "model", name, **about)
+
+
+@pytest.mark.parametrize(
+    "classes", ["abc", ("organ",), (), ("a", "a"), ("a", 1), ("a", ""), [f"c{n}" for n in range(257)]]
+)
+def test_classes_that_are_no_names_are_refused(classes, report):
+    with pytest.raises(ValueError, match="classes must be 2 to 256 different names, background first, got"):
+        report(classes=classes)

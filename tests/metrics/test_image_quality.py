@@ -117,6 +117,32 @@ def test_volumes_of_different_shapes_are_refused():
         compute_image_quality(torch.zeros(1, 1, 4, 4, 4), torch.zeros(1, 1, 4, 4, 5))
 
 
+OTHER_UNITS = {
+    "hounsfield units": (
+        lambda clean: 2000 * clean - 1000,
+        r"clean must be finite and lie in value_range \(0\.0, 1\.0\), got",
+    ),
+    "standardized": (lambda clean: (clean - clean.mean()) / clean.std(), r"clean must .* lie in value_range .*, got -"),
+    "nan": (lambda clean: clean / 0 * 0, r"adv and clean must be finite, got NaN or infinite voxels"),
+    "infinite": (lambda clean: clean / 0, r"adv and clean must be finite, got NaN or infinite voxels"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "match"), OTHER_UNITS.values(), ids=OTHER_UNITS.keys())
+def test_volumes_of_other_units_have_no_gray_levels(spoil, match):
+    _, clean = pair(1, 1, 12, 13, 11)
+    for measure in (compute_image_quality, PerceptualSimilarityMetric()):
+        with pytest.raises(ValueError, match=match):
+            measure(spoil(clean), spoil(clean))
+
+
+def test_an_attacked_volume_that_is_not_finite_is_refused():
+    adv, clean = pair(1, 1, 12, 13, 11)
+    adv[0, 0, 1, 1, 1] = float("nan")
+    with pytest.raises(ValueError, match="adv and clean must be finite"):
+        compute_image_quality(adv, clean, None)
+
+
 def test_metric_is_the_mean_over_cases_and_calls():
     metric, (adv, clean) = PerceptualSimilarityMetric(), pair(3, 1, 12, 13, 11)
     metric(adv[:1], clean[:1])

@@ -106,6 +106,30 @@ def test_deep_volume_is_measured_in_chunks_of_equal_weight():
     assert lpips_by_slices(adv, torch.zeros_like(adv), largest).item() == pytest.approx(1 / 40)
 
 
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_distance_of_several_channels_is_the_mean_of_theirs(lpips, channels):
+    adv, clean = (volume.expand(-1, channels, -1, -1, -1).clone() for volume in pair())
+    adv[:, 1:] = clean[:, 1:]  # only the first differs
+    expected = lpips_by_slices(adv[:, :1], clean[:, :1], lpips) / channels
+    torch.testing.assert_close(lpips_by_slices(adv, clean, lpips), expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 30, 40, 3), (1, 2, 40, 8, 3)], ids=str)
+def test_slices_too_small_for_the_network_are_a_note(lpips, monkeypatch, shape):
+    metric = PerceptualSimilarityMetric()
+    monkeypatch.setattr(metric, "lpips", lpips)
+    metric.note = None
+    metric(torch.rand(shape), torch.rand(shape))
+    assert metric.aggregate()[4].isnan()
+    assert metric.aggregate()[:4].isfinite().all()
+    assert metric.note == f"LPIPS is absent: axial slices must be 31 voxels wide, got {shape[2]} x {shape[3]}."
+
+
+def test_without_the_package_there_is_a_note_and_no_network(monkeypatch):
+    monkeypatch.setattr("vafa_monai.metrics.lpips_network.optional_import", lambda name: (None, False))
+    assert load_lpips() == (None, "LPIPS is absent: pip install lpips.")
+
+
 def test_metric_scales_value_range_to_that_of_lpips(lpips, monkeypatch):
     adv, clean = pair()
     metric = PerceptualSimilarityMetric(value_range=(-100.0, 300.0))

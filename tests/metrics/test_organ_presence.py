@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vafa_monai.metrics import OrganPresenceMetric, compute_organ_presence
+from vafa_monai.metrics import (
+    HausdorffDistance95Metric,
+    NormalizedSurfaceDiceMetric,
+    OrganPresenceMetric,
+    compute_hausdorff_distance_95,
+    compute_normalized_surface_dice,
+    compute_organ_presence,
+)
+from vafa_monai.metrics.organ_presence import require_one_hot
 
 
 @pytest.mark.parametrize(
@@ -53,3 +61,54 @@ def test_metric_adds_up_over_cases_and_calls(organs):
 def test_missing_truth_is_refused(organs):
     with pytest.raises(ValueError, match="y must be a one-hot truth, got None"):
         OrganPresenceMetric()(organs(0))
+
+
+EVERY = {
+    "presence": compute_organ_presence,
+    "hausdorff": compute_hausdorff_distance_95,
+    "surface dice": compute_normalized_surface_dice,
+    "presence metric": OrganPresenceMetric(),
+    "hausdorff metric": HausdorffDistance95Metric(spacing=(1.0, 1.0, 1.0)),
+    "surface dice metric": NormalizedSurfaceDiceMetric(spacing=(1.0, 1.0, 1.0)),
+}
+NOT_MASKS = {
+    "one channel": (
+        lambda pred, y: (pred[:, :1], y[:, :1]),
+        r"y must have one channel for each class, .*, got 1; one chan",
+    ),
+    "other classes": (
+        lambda pred, y: (pred[:, :3], y),
+        r"masks of one shape \(B, C, H, W, D\), got \([12], 3, .*\) and \([12], 4,",
+    ),
+    "other voxels": (lambda pred, y: (pred, y[..., 1:]), r"masks of one shape \(B, C, H, W, D\), got"),
+    "probabilities": (lambda pred, y: (0.5 * pred, y), r"y_pred must hold masks of 0 and 1, got 0\.5"),
+    "logits": (lambda pred, y: (pred - 3, y), r"y_pred must hold masks of 0 and 1, got -[23]"),
+    "nan": (lambda pred, y: (pred / pred, y), r"y_pred must hold masks of 0 and 1, got nan"),
+    "indices": (lambda pred, y: (pred, 2 * y), r"y must hold masks of 0 and 1, got 2"),
+    "regions": (
+        lambda pred, y: (pred, (y + y.roll(1, 1))),
+        r"y must have one class a voxel at most, got classes that over",
+    ),
+}
+
+
+@pytest.mark.parametrize("measure", EVERY.values(), ids=EVERY.keys())
+@pytest.mark.parametrize(("spoil", "match"), NOT_MASKS.values(), ids=NOT_MASKS.keys())
+def test_what_is_no_mask_of_several_classes_has_no_figure(measure, spoil, match, organs):
+    with pytest.raises(ValueError, match=match):
+        measure(*spoil(organs(0), organs(1)))
+
+
+def test_one_hot_masks_have_a_class_in_every_voxel_of_the_truth(organs):
+    pred, truth = organs(0), organs(1)
+    require_one_hot(pred, truth)
+    pred[:, 2] = 0  # what was removed as a small component
+    require_one_hot(pred, truth)
+    with pytest.raises(
+        ValueError, match="y must have one class a voxel, background first, got voxels of none; one chan"
+    ):
+        require_one_hot(truth[:, 1:], truth[:, 1:])
+    with pytest.raises(
+        ValueError, match="y_pred must have one class a voxel at most, got classes that overlap; one chan"
+    ):
+        require_one_hot((truth + truth.roll(1, 1)).clamp_max(1), truth)

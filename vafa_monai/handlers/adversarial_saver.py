@@ -16,11 +16,15 @@ from torch import Tensor
 from vafa_monai.attacks import describe
 from vafa_monai.attacks.unit import intensity_range, physical_width, strengths
 from vafa_monai.data import sha256, write_json, write_volume
+from vafa_monai.data.files import require_writable
 from vafa_monai.handlers.batch import AdversarialKeys
-from vafa_monai.handlers.provenance import case_name, versions
+from vafa_monai.handlers.provenance import case_name, listed_names, require_different, versions
+from vafa_monai.losses.voxel_loss import class_indices
 from vafa_monai.metrics.image_quality import in_range
 
 __all__ = ["AdversarialSaver"]
+
+LARGEST_CLASSES = 256  # of a byte
 
 
 class AdversarialSaver:
@@ -41,7 +45,9 @@ class AdversarialSaver:
         physical_unit: its unit.
 
     Raises:
-        ValueError: if only one of ``physical_range`` and ``physical_unit`` is given.
+        ValueError: if only one of ``physical_range`` and ``physical_unit`` is given; when a run starts, if the folder
+            cannot be written to or two cases have one name; at a case of the name of another, or whose label is no
+            single channel of class indices.
     """
 
     def __init__(
@@ -59,11 +65,20 @@ class AdversarialSaver:
         self.about = {"attack": {"name": attack_name, "settings": describe(attack), "strength": strength}, "seed": seed}
         self.checkpoint = Path(checkpoint)
         self.value_range = intensity_range(attack)
+        self._names: list[str] = []
+        self._weights = ""
         self.width, self.unit = physical_width(physical_range, physical_unit), physical_unit
 
     def attach(self, engine: Any) -> None:
         """Attach to an evaluator."""
+        engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def start(self, engine: Any) -> None:
+        """Forget the last run; refuse what could not be written after the attacks, or over one another."""
+        for name in listed_names(engine)[:1] or ["case"]:
+            require_writable(self.output_dir / f"{name}.json")
+        self._names, self._weights = [], sha256(self.checkpoint)
 
     def __call__(self, engine: Any) -> None:
         """Write the cases of the iteration; the batch is decollated by now."""
@@ -73,18 +88,20 @@ class AdversarialSaver:
     def _write(self, case: dict[str, Any]) -> None:
         image = case[CommonKeys.IMAGE]
         name = case_name(image)
+        require_different([*self._names, name])
+        self._names.append(name)
         change = self._change(image, case[AdversarialKeys.CLEAN_IMAGE.value])
         write_volume(self.output_dir / f"{name}_image.nii.gz", _array(image), _affine(image))
         for kind in (CommonKeys.LABEL, AdversarialKeys.NATIVE_LABEL):
             if kind in case:
-                label = _array(case[kind]).astype(np.uint8)
+                label = _array(_label(case[kind], f"{kind} of {name}")).astype(np.uint8)
                 write_volume(self.output_dir / f"{name}_{kind}.nii.gz", label, _affine(case[kind]))
         write_json(
             self.output_dir / f"{name}.json",
             {
                 "case": name,
                 **self.about,
-                "checkpoint": {"path": str(self.checkpoint), "sha256": sha256(self.checkpoint)},
+                "checkpoint": {"path": str(self.checkpoint), "sha256": self._weights},
                 **change,
                 "versions": versions(),
             },
@@ -97,6 +114,14 @@ class AdversarialSaver:
         figures = {"rms": share.square().mean().sqrt().item(), "linf": share.abs().max().item()}
         units = {"grey": 255.0} | ({str(self.unit): self.width} if self.width else {})
         return {f"{name}_{unit}": scale * value for unit, scale in units.items() for name, value in figures.items()}
+
+
+def _label(label: Tensor, name: str) -> Tensor:
+    """Return a label ``(1, H, W, D)`` that a byte a voxel can hold; refuse another."""
+    if len(label) != 1:
+        raise ValueError(f"{name} must hold class indices in one channel, got {len(label)} channels.")
+    class_indices(label, LARGEST_CLASSES, name=name)
+    return label
 
 
 def _affine(volume: Tensor) -> np.ndarray:

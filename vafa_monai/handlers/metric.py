@@ -6,8 +6,10 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from monai.handlers import IgniteMetricHandler, from_engine
 from monai.utils import CommonKeys, MetricReduction
+from torch import Tensor
 
 from vafa_monai.handlers.batch import AdversarialKeys
 from vafa_monai.metrics import (
@@ -18,6 +20,7 @@ from vafa_monai.metrics import (
     OrganPresenceMetric,
     PerceptualSimilarityMetric,
 )
+from vafa_monai.metrics.organ_presence import require_one_hot
 
 __all__ = ["HausdorffDistance95", "NormalizedSurfaceDice", "OrganPresence", "PerceptualSimilarity"]
 
@@ -26,7 +29,17 @@ PREDICTION = from_engine((CommonKeys.PRED, CommonKeys.LABEL))
 IMAGES = from_engine((CommonKeys.IMAGE, AdversarialKeys.CLEAN_IMAGE))
 
 
-class HausdorffDistance95(IgniteMetricHandler):
+class _OneHotHandler(IgniteMetricHandler):
+    """Refuse masks that are not one-hot, background first, before the metric leaves their first channel out."""
+
+    def update(self, output: Sequence[Tensor]) -> None:
+        """Take predictions and labels of an iteration, stacked or in a list."""
+        for y_pred, y in zip(*output[:2], strict=True):
+            require_one_hot(*(torch.as_tensor(part)[None] for part in (y_pred, y)))
+        super().update(output)
+
+
+class HausdorffDistance95(_OneHotHandler):
     """Face of :class:`vafa_monai.metrics.HausdorffDistance95Metric`: mm, and a lost organ costs the image diagonal.
 
     Args:
@@ -46,7 +59,7 @@ class HausdorffDistance95(IgniteMetricHandler):
         super().__init__(HausdorffDistance95Metric(spacing, lost_organ, reduction), output_transform=output_transform)
 
 
-class NormalizedSurfaceDice(IgniteMetricHandler):
+class NormalizedSurfaceDice(_OneHotHandler):
     """Face of :class:`vafa_monai.metrics.NormalizedSurfaceDiceMetric`.
 
     Args:
@@ -66,7 +79,7 @@ class NormalizedSurfaceDice(IgniteMetricHandler):
         super().__init__(NormalizedSurfaceDiceMetric(spacing, tolerance, reduction), output_transform=output_transform)
 
 
-class OrganPresence(IgniteMetricHandler):
+class OrganPresence(_OneHotHandler):
     """Face of :class:`vafa_monai.metrics.OrganPresenceMetric`: a dictionary of lost and invented organs.
 
     Args:
@@ -86,7 +99,7 @@ class PerceptualSimilarity(IgniteMetricHandler):
     """Face of :class:`vafa_monai.metrics.PerceptualSimilarityMetric`: a dictionary of LPIPS, SSIM, PSNR, rms, L-inf.
 
     Needs :class:`vafa_monai.handlers.AttackHandler` on the same evaluator, which keeps the clean images. LPIPS is NaN
-    where its weights are absent; ``note`` then says how to provide them.
+    where its weights are absent or slices are too small; ``note`` then says so.
 
     Args:
         value_range: lowest and highest intensity; ``None`` is the range of each clean sample.
@@ -101,11 +114,15 @@ class PerceptualSimilarity(IgniteMetricHandler):
         lpips_weights: str | None = None,
         output_transform: Callable = IMAGES,
     ) -> None:
-        metric = PerceptualSimilarityMetric(value_range, lpips_weights)
-        super().__init__(metric, output_transform=output_transform)
-        self.note = metric.note
+        self.metric = PerceptualSimilarityMetric(value_range, lpips_weights)
+        super().__init__(self.metric, output_transform=output_transform)
         if self.note is not None:
             logger.warning(self.note)
+
+    @property
+    def note(self) -> str | None:
+        """Why LPIPS is absent, or nothing."""
+        return self.metric.note
 
     def compute(self) -> dict[str, Any]:
         """Return the means; they also become metrics of the engine."""

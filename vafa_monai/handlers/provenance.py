@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,15 @@ import vafa_monai
 from vafa_monai.data import sha256
 from vafa_monai.data.files import file_name
 
-__all__ = ["case_files", "case_input", "case_name", "inferer_facts", "versions"]
+__all__ = [
+    "case_files",
+    "case_input",
+    "case_name",
+    "inferer_facts",
+    "listed_names",
+    "require_different",
+    "versions",
+]
 
 MEANS = ("sw_batch_size", "sw_device", "device", "progress", "cpu_thresh", "buffer_steps", "buffer_dim")  # not what
 
@@ -25,12 +34,42 @@ def case_name(image: Tensor) -> str:
     """Return the file name of a volume without its endings.
 
     Raises:
-        ValueError: if the volume does not know its file.
+        ValueError: if the volume does not know its file, or its name has no or unprintable characters.
     """
     path = _path(image)
     if path is None:
         raise ValueError("image must know its file, got no metadata; load it with LoadImaged.")
-    return file_name(path)
+    return _printable(path)
+
+
+def _printable(path: str | Path) -> str:
+    """Return the name of the case of a file; refuse escape sequences, which terminals and pages would follow."""
+    name = file_name(path)
+    if not name or not name.isprintable():
+        raise ValueError(f"a case must have a file name of printable characters, got {str(path)!r}.")
+    return name
+
+
+def listed_names(engine: Any) -> list[str]:
+    """Return the names of the cases that an engine is to run, as far as its dataset lists their files.
+
+    Raises:
+        ValueError: if two of them are equal: one would be taken for the other, or written over it.
+    """
+    listed = getattr(getattr(getattr(engine.state, "dataloader", None), "dataset", None), "data", None)
+    images = [case.get(CommonKeys.IMAGE) for case in (listed or ()) if isinstance(case, Mapping)]
+    firsts = [image[0] if isinstance(image, (list, tuple)) and image else image for image in images]
+    names = [_printable(image) for image in firsts if isinstance(image, (str, Path))]
+    names += [_printable(path) for image in firsts if (path := _path(image)) is not None]
+    require_different(names)
+    return names
+
+
+def require_different(names: Sequence[str]) -> None:
+    """Refuse two cases of one name."""
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"cases must have file names that differ, got {twice!r} twice.")
 
 
 def case_files(case: Mapping[str, Any]) -> dict[str, str | None]:

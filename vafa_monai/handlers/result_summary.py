@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from vafa_monai.handlers.provenance import require_different
 from vafa_monai.metrics import QUALITY_NAMES
 
 __all__ = ["PRESENCE_NAMES", "merge_results", "summarize"]
@@ -47,7 +48,7 @@ def merge_results(results: Sequence[dict[str, Any]], slices: str | None) -> dict
         The document; its ``seconds`` are ``None``, because parts are of different runs.
 
     Raises:
-        ValueError: if the results are of different settings.
+        ValueError: if the results are of different settings, or have a case in common.
     """
     first = {name: value for name, value in results[0].items() if name not in OF_THE_RUN}
     weights = results[0]["checkpoint"]["sha256"]
@@ -57,6 +58,7 @@ def merge_results(results: Sequence[dict[str, Any]], slices: str | None) -> dict
         if differing:
             raise ValueError(f"results must differ in their cases alone, got another {differing[0]!r}.")
     cases = [case for result in results for case in result["cases"]]
+    require_different([case["case"] for case in cases])
     costs = [result["cost"] for result in results if "cost" in result]
     cost = {way: sum(one[way] for one in costs) for way in costs[0]} if costs else {}
     return {

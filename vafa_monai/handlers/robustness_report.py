@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from ignite.engine import Events
 from monai.data.utils import affine_to_spacing
+from monai.engines import IterationEvents
 from monai.handlers import IgniteMetricHandler, MeanDice, from_engine
 from monai.utils import CommonKeys, string_list_all_gather
 from torch import Tensor
@@ -24,13 +25,23 @@ from vafa_monai.data import sha256, whole_file, write_json
 from vafa_monai.data.files import require_writable
 from vafa_monai.handlers.batch import AdversarialKeys
 from vafa_monai.handlers.metric import HausdorffDistance95, NormalizedSurfaceDice, OrganPresence, PerceptualSimilarity
-from vafa_monai.handlers.provenance import case_files, case_input, case_name, inferer_facts, versions
+from vafa_monai.handlers.provenance import (
+    case_files,
+    case_input,
+    case_name,
+    inferer_facts,
+    listed_names,
+    require_different,
+    versions,
+)
 from vafa_monai.handlers.result_summary import PRESENCE_NAMES, summarize
 from vafa_monai.handlers.snapshot import case_snapshot
+from vafa_monai.losses.voxel_loss import class_indices, require_channels
 from vafa_monai.metrics import QUALITY_NAMES, compute_organ_volumes
 
 __all__ = ["RESULT_SCHEMA", "RobustnessReport"]
 
+LARGEST_CLASSES = 256
 RESULT_SCHEMA = "vafa_monai.result/1"
 
 
@@ -51,7 +62,7 @@ class RobustnessReport:
         attack_name: name of the attack.
         attack: the attack of :class:`vafa_monai.handlers.AttackHandler` on the same evaluator.
         checkpoint: path of the attacked weights.
-        classes: names of the classes, background first.
+        classes: names of the classes, background first: as many as the network has channels.
         role: ``"attack"`` or ``"control"``.
         seed: seed of the run.
         tolerance: accepted surface distance of the surface Dice, in mm.
@@ -62,8 +73,10 @@ class RobustnessReport:
         image_quality: measure the change of the image; needs the clean images that the attack handler keeps.
 
     Raises:
-        ValueError: if ``role`` is unknown, or only one of ``physical_range`` and ``physical_unit`` is given; when a run
-            starts, if the result could not be written, and when it ends, if the checkpoint is another one by then.
+        ValueError: if ``role`` is unknown, ``classes`` are no names, a name is none of a file, or only one of
+            ``physical_range`` and ``physical_unit`` is given. When a run starts, if the result could not be written or
+            two cases have one name; at the first case, if channels are not the classes, logits are not finite, an image
+            is constant, or labels are no class indices; when it ends, if the checkpoint is another one by then.
     """
 
     def __init__(  # noqa: PLR0913 - what a result must say of itself
@@ -86,8 +99,11 @@ class RobustnessReport:
     ) -> None:
         if role not in ("attack", "control"):
             raise ValueError(f'role must be "attack" or "control", got {role!r}.')
+        for argument, name in (("model_name", model_name), ("attack_name", attack_name)):
+            _require_file_name(argument, name)
+        _require_classes(classes)
         self.path = Path(output_dir) / model_name / f"{attack_name}.json"
-        self.checkpoint = Path(checkpoint)
+        self.checkpoint, self.classes = Path(checkpoint), list(classes)
         self.about = {
             "schema": RESULT_SCHEMA,
             "model": model_name,
@@ -102,7 +118,7 @@ class RobustnessReport:
                 "physical_range": None if physical_range is None else list(physical_range),
                 "physical_unit": physical_unit,
             },
-            "classes": list(classes),
+            "classes": self.classes,
             "seed": seed,
         }
         self.tolerance, self.with_origin = tolerance, image_quality
@@ -127,15 +143,34 @@ class RobustnessReport:
         for name, metric in self.metrics.items():
             metric.attach(engine, f"val_{name}")
         engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self.check)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
         engine.add_event_handler(Events.COMPLETED, self)
 
     def start(self, engine: Any) -> None:
         """Forget the last run; refuse a result that could not be written after all the work."""
+        listed_names(engine)
         require_writable(self.path)
         self._weights = sha256(self.checkpoint)
         self._names, self._told, self._snapshot, self._cost = [], [], {}, {}
         self._started = time.perf_counter()
+
+    def check(self, engine: Any) -> None:
+        """Refuse logits, labels and images that no figure can be computed of, before argmax hides what they are."""
+        logits, batch = engine.state.output[CommonKeys.PRED], engine.state.batch
+        if isinstance(logits, Tensor):
+            require_channels(logits.shape[1], len(self.classes))
+            if not logits.isfinite().all():  # argmax takes NaN for the largest: a DSC of 0, or of anything
+                raise ValueError("network must return finite logits, got NaN or infinite ones; check its weights.")
+        for key in (CommonKeys.LABEL, AdversarialKeys.NATIVE_LABEL):
+            label = batch.get(key)
+            if isinstance(label, Tensor) and label.shape[1] == 1:
+                class_indices(label, len(self.classes), name=str(key))
+        for image in batch.get(AdversarialKeys.CLEAN_IMAGE, batch[CommonKeys.IMAGE]):
+            if image.amin() == image.amax():
+                raise ValueError(
+                    f"image must not be constant, got {image.amin().item():g} everywhere; check the scaling."
+                )
 
     def collect(self, engine: Any) -> None:
         """Remember the names of the cases, what no metric tells of them, and how the first looks."""
@@ -144,8 +179,7 @@ class RobustnessReport:
             if not self._names:
                 self._snapshot = case_snapshot(case, output, self.value_range)
             name = case_name(case[CommonKeys.IMAGE])
-            if name in self._names:
-                raise ValueError(f"cases must have file names that differ, got {name!r} twice.")
+            require_different([*self._names, name])
             self._names.append(name)
             more = {"volume_ml": _volumes(output), **self._origin(case), **({"attack_details": told} if told else {})}
             self._told.append(json.dumps(more))
@@ -158,6 +192,7 @@ class RobustnessReport:
         cost = {way: int(idist.all_reduce(windows)) for way, windows in self._cost.items()}
         if idist.get_rank() != 0:
             return
+        require_different(names)  # of several ranks: a sampler that fills up counts a case twice
         slices = self.path.with_suffix(".npz")
         content = self._content(engine, names) | ({"cost": cost} if cost else {}) | {"slices": slices.name}
         content["windows_per_gradient"] = getattr(engine.state, "windows_per_gradient", None)
@@ -203,6 +238,20 @@ class RobustnessReport:
             "summary": summarize(cases),
             "cases": cases,
         }
+
+
+def _require_file_name(argument: str, name: str) -> None:
+    """Refuse a name that would not name a file in the folder of the results."""
+    if not isinstance(name, str) or name in ("", ".", "..") or not name.isprintable() or set(name) & set("/\\"):
+        raise ValueError(f"{argument} must be the name of a file, without folders, got {name!r}.")
+
+
+def _require_classes(classes: Sequence[str]) -> None:
+    """Refuse what are no names of two classes or more; 256 are the most that a byte of a snapshot tells apart."""
+    names = [] if isinstance(classes, str) else list(classes)
+    good = all(isinstance(name, str) and name.strip() and name.isprintable() for name in names)
+    if not good or not 2 <= len(set(names)) == len(names) <= LARGEST_CLASSES:
+        raise ValueError(f"classes must be 2 to {LARGEST_CLASSES} different names, background first, got {classes!r}.")
 
 
 def _case(columns: dict[str, Tensor], row: int) -> dict[str, Any]:

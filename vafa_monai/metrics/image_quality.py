@@ -11,6 +11,7 @@ from monai.utils import MetricReduction
 from torch import Tensor
 
 from vafa_monai.attacks.range_adapter import sample_range
+from vafa_monai.attacks.setting import require_in_range, require_range
 from vafa_monai.metrics.lpips_network import SMALLEST_SLICE, load_lpips, lpips_by_slices
 
 __all__ = ["QUALITY_NAMES", "PerceptualSimilarityMetric", "compute_image_quality"]
@@ -35,7 +36,8 @@ def compute_image_quality(adv: Tensor, clean: Tensor, value_range: Sequence[floa
         for equal volumes), root mean square and largest change in grey levels.
 
     Raises:
-        ValueError: if the shapes differ.
+        ValueError: if the shapes differ, if ``clean`` is not finite or lies outside ``value_range``, in whose units
+            nothing could be measured, or if ``adv`` is not finite.
 
     Example:
         >>> clean = torch.zeros(1, 1, 4, 5, 6)
@@ -44,6 +46,10 @@ def compute_image_quality(adv: Tensor, clean: Tensor, value_range: Sequence[floa
     """
     if adv.shape != clean.shape:
         raise ValueError(f"clean must have the shape of adv {tuple(adv.shape)}, got {tuple(clean.shape)}.")
+    if not (clean.isfinite().all() and adv.isfinite().all()):
+        raise ValueError("adv and clean must be finite, got NaN or infinite voxels.")
+    if value_range is not None:
+        require_in_range("clean", clean, require_range("value_range", value_range))
     attacked, original = in_range(adv, clean, value_range)
     change = (attacked - original).flatten(1)
     rms = change.square().mean(1).sqrt()
@@ -63,7 +69,7 @@ def in_range(adv: Tensor, clean: Tensor, value_range: Sequence[float] | None) ->
 class PerceptualSimilarityMetric(CumulativeIterationMetric):
     """Accumulate :func:`compute_image_quality` and LPIPS of ``(adv, clean)`` pairs; columns are ``QUALITY_NAMES``.
 
-    LPIPS is NaN without its weights, and for slices with an edge of less than 31 voxels.
+    LPIPS is NaN without its weights, and for slices with an edge of less than 31 voxels; ``note`` says why.
 
     Args:
         value_range: lowest and highest intensity; ``None`` is the range of each clean sample.
@@ -72,7 +78,7 @@ class PerceptualSimilarityMetric(CumulativeIterationMetric):
 
     def __init__(self, value_range: Sequence[float] | None = (0.0, 1.0), lpips_weights: str | None = None) -> None:
         super().__init__()
-        self.value_range = None if value_range is None else tuple(value_range)
+        self.value_range = None if value_range is None else require_range("value_range", value_range)
         self.lpips, self.note = load_lpips(lpips_weights)
 
     def aggregate(self) -> Tensor:
@@ -85,7 +91,10 @@ class PerceptualSimilarityMetric(CumulativeIterationMetric):
             raise ValueError("y must be the clean volume, got None.")
         quality = compute_image_quality(y_pred, y, self.value_range)
         distance = quality.new_full((len(quality), 1), float("nan"))
-        if self.lpips is not None and min(y.shape[2:4]) >= SMALLEST_SLICE:
+        if self.lpips is not None and min(y.shape[2:4]) < SMALLEST_SLICE:
+            height, width = y.shape[2:4]
+            self.note = f"LPIPS is absent: axial slices must be {SMALLEST_SLICE} voxels wide, got {height} x {width}."
+        elif self.lpips is not None:
             adv, clean = (2 * volume - 1 for volume in in_range(y_pred, y, self.value_range))
             distance = lpips_by_slices(adv, clean, self.lpips.to(quality.device)).unsqueeze(1)
         return torch.cat([quality, distance.to(quality)], dim=1)

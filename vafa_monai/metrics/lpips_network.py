@@ -30,11 +30,13 @@ def load_lpips(weights: str | Path | None = None) -> tuple[nn.Module | None, str
         weights: path of torchvision's AlexNet weights; read as data, and its SHA-256 is checked.
 
     Returns:
-        The network in eval mode and no note, or no network and the sentence that says how to provide the weights.
+        The network in eval mode and no note, or no network and the sentence that says what is missing.
 
     Raises:
         ValueError: if ``weights`` is given and is no such file.
     """
+    if not optional_import("lpips")[1]:
+        return None, "LPIPS is absent: pip install lpips."
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     path = Path(weights) if weights is not None else folder / WEIGHTS_NAME
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
@@ -58,12 +60,12 @@ def build_lpips(alexnet: dict[str, Tensor]) -> nn.Module:
 
 
 def lpips_by_slices(adv: Tensor, clean: Tensor, network: nn.Module) -> Tensor:
-    """Average LPIPS over the axial slices (last axis) of two volumes, as the paper reports it.
+    """Average LPIPS over the axial slices (last axis) of two volumes, as the paper reports it, channel by channel.
 
     Args:
-        adv: attacked volumes of shape ``(B, 1, H, W, D)``, in [-1, 1].
+        adv: attacked volumes of shape ``(B, C, H, W, D)``, in [-1, 1].
         clean: clean volumes of the same shape.
-        network: LPIPS network of two RGB batches; a slice is repeated in its three channels.
+        network: LPIPS network of two RGB batches; a slice of one channel is repeated in its three channels.
 
     Returns:
         Distances of shape ``(B,)``; 0 for equal volumes.
@@ -71,7 +73,9 @@ def lpips_by_slices(adv: Tensor, clean: Tensor, network: nn.Module) -> Tensor:
     distances = []
     with torch.no_grad():
         for pair in zip(adv, clean, strict=True):
-            first, second = (volume.permute(3, 0, 1, 2).expand(-1, 3, -1, -1).float() for volume in pair)
+            first, second = (  # -> (C D, 3, H, W)
+                volume.movedim(-1, 1).flatten(0, 1)[:, None].expand(-1, 3, -1, -1).float() for volume in pair
+            )
             distances.append(torch.cat([network(*batch).flatten() for batch in _chunks(first, second)]).mean())
     return torch.stack(distances)
 

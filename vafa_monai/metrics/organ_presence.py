@@ -1,4 +1,4 @@
-"""Counting the organs that a prediction lost or invented."""
+"""Counting the organs that a prediction lost or invented, and the rules of masks that all metrics of organs share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,44 @@ from monai.metrics import CumulativeIterationMetric, do_metric_reduction
 from monai.utils import MetricReduction
 from torch import Tensor
 
-__all__ = ["OrganPresenceMetric", "compute_organ_presence"]
+from vafa_monai.losses.voxel_loss import NOT_YET
+
+__all__ = ["OrganPresenceMetric", "compute_organ_presence", "require_masks", "require_one_hot"]
+
+
+def require_masks(y_pred: Tensor, y: Tensor) -> None:
+    """Refuse what is no pair of masks of several classes: a single channel is the background, which organs are not.
+
+    Raises:
+        ValueError: if the shapes differ or are not ``(B, C, H, W, D)``, if there is one channel, if a voxel is neither
+            0 nor 1 (probabilities, NaN), or if classes of the truth overlap.
+    """
+    if y_pred.shape != y.shape or y.ndim != 5:
+        shapes = f"{tuple(y_pred.shape)} and {tuple(y.shape)}"
+        raise ValueError(f"y_pred and y must be masks of one shape (B, C, H, W, D), got {shapes}.")
+    if y.shape[1] < 2:
+        raise ValueError(f"y must have one channel for each class, background first, got {y.shape[1]}; {NOT_YET}.")
+    for name, mask in (("y_pred", y_pred), ("y", y)):
+        wrong = (mask != 0) & (mask != 1)
+        if wrong.any():
+            raise ValueError(f"{name} must hold masks of 0 and 1, got {mask[wrong][0].item():g}.")
+    if (y.sum(1, dtype=torch.int32) > 1).any():
+        raise ValueError(f"y must have one class a voxel at most, got classes that overlap; {NOT_YET}.")
+
+
+def require_one_hot(y_pred: Tensor, y: Tensor) -> None:
+    """Refuse masks that are not one-hot with the background first: regions lose their first, as it is no background.
+
+    A prediction may have voxels of no class, which a transform that removes small components leaves.
+
+    Raises:
+        ValueError: as :func:`require_masks`, or if a voxel of the truth has no class, or one of the prediction several.
+    """
+    require_masks(y_pred, y)
+    if (y.sum(1, dtype=torch.int32) != 1).any():
+        raise ValueError(f"y must have one class a voxel, background first, got voxels of none; {NOT_YET}.")
+    if (y_pred.sum(1, dtype=torch.int32) > 1).any():
+        raise ValueError(f"y_pred must have one class a voxel at most, got classes that overlap; {NOT_YET}.")
 
 
 def compute_organ_presence(y_pred: Tensor, y: Tensor) -> Tensor:
@@ -20,12 +57,16 @@ def compute_organ_presence(y_pred: Tensor, y: Tensor) -> Tensor:
     Returns:
         Counts of shape ``(B, 2)``: lost, invented.
 
+    Raises:
+        ValueError: if they are no masks of several classes, see :func:`require_masks`.
+
     Example:
         >>> truth, pred = torch.zeros(2, 1, 3, 2, 2, 2)
         >>> truth[:, 1], pred[:, 2] = 1, 1
         >>> compute_organ_presence(pred, truth).tolist()
         [[1.0, 1.0]]
     """
+    require_masks(y_pred, y)
     predicted, true = (mask[:, 1:].flatten(2).any(-1) for mask in (y_pred, y))
     return torch.stack([(true & ~predicted).sum(1), (predicted & ~true).sum(1)], dim=1).float()
 

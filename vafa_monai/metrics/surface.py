@@ -17,6 +17,10 @@ from monai.metrics import (
 from monai.utils import MetricReduction, StrEnum, look_up_option
 from torch import Tensor
 
+from vafa_monai.attacks.setting import require_at_least
+from vafa_monai.metrics.organ_presence import require_masks
+from vafa_monai.metrics.organ_volume import require_spacing
+
 __all__ = [
     "HausdorffDistance95Metric",
     "LostOrgan",
@@ -53,6 +57,9 @@ def compute_hausdorff_distance_95(
     Returns:
         Distances of shape ``(B, C - 1)`` in mm; NaN for a class that neither has.
 
+    Raises:
+        ValueError: if the masks are none of several classes, or ``spacing`` is not three lengths above 0.
+
     Example:
         >>> truth = torch.zeros(1, 2, 3, 4, 12)
         >>> truth[:, 1, 1, 1, 1] = 1
@@ -60,6 +67,8 @@ def compute_hausdorff_distance_95(
         13.0
     """
     lost_organ = look_up_option(lost_organ, LostOrgan)
+    require_masks(y_pred, y)
+    require_spacing(spacing)
     absent_pred, absent = _absent(y_pred), _absent(y)
     present = ~(absent_pred | absent)
     distance = torch.full(present.shape, float("nan"), device=y.device)
@@ -89,7 +98,14 @@ def compute_normalized_surface_dice(
 
     Returns:
         Shares of shape ``(B, C - 1)`` in [0, 1]; 0 for a lost or an invented organ, NaN for one that neither has.
+
+    Raises:
+        ValueError: if the masks are none of several classes, ``spacing`` is not three lengths above 0, or
+            ``tolerance`` is negative or not finite.
     """
+    require_masks(y_pred, y)
+    require_spacing(spacing)
+    require_at_least("tolerance", tolerance, 0)
     absent_pred, absent = _absent(y_pred), _absent(y)
     present = ~(absent_pred | absent)
     share = torch.full(present.shape, float("nan"), device=y.device)
@@ -177,7 +193,7 @@ class NormalizedSurfaceDiceMetric(_SurfaceMetric):
         reduction: MetricReduction | str = MetricReduction.MEAN,
     ) -> None:
         super().__init__(spacing, reduction)
-        self.tolerance = tolerance
+        self.tolerance = require_at_least("tolerance", tolerance, 0)
 
     def _values(self, y_pred: Tensor, y: Tensor, spacing: Sequence[float]) -> Tensor:
         return compute_normalized_surface_dice(y_pred, y, spacing, self.tolerance)
