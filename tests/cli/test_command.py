@@ -265,6 +265,8 @@ def test_text_is_text_in_every_command(words, name, argument, word, folder, aske
 VALUES = {
     "number": (["--eps", "0.5"], {"eps": 0.5}),
     "exponent": (["--eps=1e-3"], {"eps": 1e-3}),
+    "unit": (["--eps", "8 grey"], {"eps": "8 grey"}),
+    "physical unit": (["--eps", "4 HU"], {"eps": "4 HU"}),
     "expression": (["--eps", "$8 / 255"], {"eps": "$8 / 255"}),
     "below null": (["--attack#step_size", "-0.5"], {"attack#step_size": -0.5}),
     "list": (["--roi_size", "[16,16,8]"], {"roi_size": [16, 16, 8]}),

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigComponent, ConfigParser
 
+from vafa_monai.attacks.setting import AMOUNT
 from vafa_monai.data import read_json
 
 __all__ = [
@@ -363,6 +364,12 @@ def _is_overlap(value: Any) -> bool:
     return all(map(below_one, value)) if isinstance(value, (list, tuple)) else below_one(value)
 
 
+def _is_strength(value: Any) -> bool:
+    """Tell whether a value is a fraction of the range, or a number with a unit, which is the run's to know."""
+    with_unit = AMOUNT.fullmatch(value) if isinstance(value, str) else None
+    return _number(lambda one: one >= 0)(value if with_unit is None else float(with_unit[1]))
+
+
 def _is_device(value: Any) -> bool:
     """Tell whether this machine has a device."""
     try:
@@ -391,7 +398,7 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "attack_steps": FROM_NULL,
     "cache_rate": ("a number from 0 to 1", _number(lambda value: 0 <= value <= 1)),
     "device": ("a device of this machine, such as cpu", _is_device),
-    "eps": ("a number from 0 on", _number(lambda value: value >= 0)),
+    "eps": ("a number from 0 on, or with a unit, such as 8 grey", _is_strength),
     "learning_rate": ("a number above 0", _number(lambda value: value > 0)),
     "num_cases": ("a whole number from 1 on, or None for all", lambda value: value is None or _whole(1)(value)),
     "num_workers": FROM_NULL,
