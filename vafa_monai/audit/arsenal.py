@@ -27,7 +27,7 @@ UNBOUNDED_STEPS = 3  # times those of the other attacks; the way is longer
 def _meant() -> Iterator[None]:
     """Build attacks without a word on their budgets: none at all, or no bound, is what an audit asks for."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"eps is ")
+        warnings.filterwarnings("ignore", message=r"(eps|step_size) is ")
         yield
 
 
@@ -57,13 +57,14 @@ def longer_attack(subject: AuditSubject, steps: int) -> Attack:
     if settings.eps == 0:
         return Identity(value_range=subject.value_range)
     own = STEP_SHARE * settings.eps / settings.steps
-    return PGD(
-        eps=settings.eps,
-        steps=steps,
-        step_size=None if steps == settings.steps else own,  # that which PGD chooses: one and the same run
-        iterate="best",
-        value_range=subject.value_range,
-    )
+    with _meant():
+        return PGD(
+            eps=settings.eps,
+            steps=steps,
+            step_size=None if steps == settings.steps else own,  # that which PGD chooses: one and the same run
+            iterate="best",
+            value_range=subject.value_range,
+        )
 
 
 def box_attack(subject: AuditSubject, q_max: float | None = None, edge: int | None = None) -> Attack:

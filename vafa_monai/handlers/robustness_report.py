@@ -99,9 +99,7 @@ class RobustnessReport:
     ) -> None:
         if role not in ("attack", "control"):
             raise ValueError(f'role must be "attack" or "control", got {role!r}.')
-        for argument, name in (("model_name", model_name), ("attack_name", attack_name)):
-            _require_file_name(argument, name)
-        _require_classes(classes)
+        _require_names(model_name, attack_name, classes)
         self.path = Path(output_dir) / model_name / f"{attack_name}.json"
         self.checkpoint, self.classes = Path(checkpoint), list(classes)
         self.about = {
@@ -240,14 +238,14 @@ class RobustnessReport:
         }
 
 
-def _require_file_name(argument: str, name: str) -> None:
-    """Refuse a name that would not name a file in the folder of the results."""
-    if not isinstance(name, str) or name in ("", ".", "..") or not name.isprintable() or set(name) & set("/\\"):
-        raise ValueError(f"{argument} must be the name of a file, without folders, got {name!r}.")
+def _require_names(model_name: str, attack_name: str, classes: Sequence[str]) -> None:
+    """Refuse names that are none of a file in the folder of the results, and classes that are not 2 different names.
 
-
-def _require_classes(classes: Sequence[str]) -> None:
-    """Refuse what are no names of two classes or more; 256 are the most that a byte of a snapshot tells apart."""
+    A byte of a snapshot tells 256 classes apart.
+    """
+    for argument, name in (("model_name", model_name), ("attack_name", attack_name)):
+        if not isinstance(name, str) or name in ("", ".", "..") or not name.isprintable() or set(name) & set("/\\"):
+            raise ValueError(f"{argument} must be the name of a file, without folders, got {name!r}.")
     names = [] if isinstance(classes, str) else list(classes)
     good = all(isinstance(name, str) and name.strip() and name.isprintable() for name in names)
     if not good or not 2 <= len(set(names)) == len(names) <= LARGEST_CLASSES:
