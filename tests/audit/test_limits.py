@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from vafa_monai.attacks import PGD, VAFA, FrequencyPGD
-from vafa_monai.audit import AuditCase, AuditSettings, Outcome, control_checks
+from vafa_monai.audit import AuditCase, AuditSettings, Outcome, control_checks, file_checks
 from vafa_monai.audit.budget_checks import check_budget, check_zero_budget
 from vafa_monai.audit.control_checks import check_black_box, check_controls, check_transfer
 from vafa_monai.audit.data_checks import check_statistics
+from vafa_monai.audit.network_checks import check_determinism
 from vafa_monai.audit.strength_checks import (
     check_budget_curve,
     check_restarts,
@@ -210,3 +211,31 @@ def test_budget_on_flat_volumes_counts(which):
     subject.attacked = lambda attack, cases: flat
     finding = check_budget(subject, attacks={"one": STRONG})
     assert finding.value == pytest.approx(2, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "status"),
+    [
+        ({"float32": 0.0009, "int16": 0.019, "uint8": -0.019}, "PASS"),
+        ({"float32": -0.0011, "int16": 0.0, "uint8": 0.0}, "FAIL"),
+        ({"float32": 0.0, "int16": 0.0, "uint8": -0.021}, "WARN"),
+        ({"float32": 0.0, "int16": 0.021, "uint8": 0.0}, "WARN"),
+    ],
+    ids=["little", "lossless", "uint8", "int16"],
+)
+def test_files_turn_at_their_limits(gaps, status, monkeypatch):
+    def reloaded(subject, found, kind, writer):
+        return [outcome(number, 0.9 + gaps[kind]) for number in range(3)]
+
+    monkeypatch.setattr(file_checks, "_reloaded", reloaded)
+    assert file_checks.check_survival(Given()).status.value == status
+
+
+@pytest.mark.parametrize(("noise", "status"), [(0.9e-4, "PASS"), (1.1e-4, "FAIL")])
+@pytest.mark.parametrize("turn", [1, 2])
+def test_logits_may_differ_by_a_part_of_their_spread(noise, status, turn):
+    logits, turns, subject = torch.randn(1, 3, 8, 8, 8, dtype=torch.float64), iter(range(3)), Given()
+    changed = logits.clone()
+    changed[0, 0, 0, 0, 0] += noise * logits.std()
+    subject.logits = lambda volume: changed if next(turns) == turn else logits
+    assert check_determinism(subject).status.value == status
