@@ -421,7 +421,7 @@ FORESEEABLE = {
     "another library": (ForeignError("no"), "error: ForeignError no"),
     "config": (wrapped(ValueError("eps must be at least 0, got -1.")), "error: eps must be at least 0, got -1."),
     "config with a fault": (wrapped(KeyError("a")), "error: KeyError 'a'"),
-    "escape codes": (ValueError("a\x1b[31m"), "error: a?[31m"),
+    "escape codes": (ValueError("a\x1b[31m"), "error: a\\x1b[31m"),
     "long": (RuntimeError("x" * 9999), "error: " + "x" * 600 + "…"),
 }
 

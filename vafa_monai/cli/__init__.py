@@ -105,7 +105,7 @@ def _end_with(error: Exception) -> None:
 
 def _sentence(error: BaseException) -> str:
     """Return what an error says in one line that a terminal can show."""
-    words = " ".join(clean(str(error)).split())
+    words = clean(" ".join(str(error).split()))
     if not words or not isinstance(error, (ValueError, TypeError, OSError, RuntimeError, ImportError)):
         words = f"{type(error).__name__} {words}".strip()
     shown = "".join(letter if letter.isprintable() else "?" for letter in words)
