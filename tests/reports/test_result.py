@@ -262,3 +262,10 @@ def test_json_that_breaks_programs_is_refused_in_a_sentence(text, write_result, 
     write_result("standard", "pgd", 0.8).write_text(text)
     with pytest.raises(ValueError, match=r"standard/pgd.json must be readable as JSON, got '"):
         load_results(results_dir)
+
+
+@pytest.mark.parametrize("text", ["{", None], ids=["part", "whole"])
+def test_what_a_killed_process_left_unfinished_is_no_result(text, write_result, results_dir):
+    path = write_result("standard", "pgd", 0.8)
+    (path.parent / ".1a2b.77.0123456789abcdef.pgd.json").write_text(path.read_text() if text is None else text)
+    assert len(load_results(results_dir)) == 1

@@ -41,7 +41,7 @@ def start(settings):
 
 def prints_of(folder):
     """Return time and hash of every result below a folder."""
-    paths = list((folder / "results").glob("*/*/*.json"))
+    paths = list((folder / "results").glob("*/*/[!.]*.json"))
     return {path: (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths}
 
 

@@ -125,7 +125,7 @@ def load_results(results_dir: str | Path) -> list[Result]:
     """
     root = Path(results_dir).resolve()
     require(root.is_dir(), "results_dir", "be an existing folder", str(results_dir))
-    documents = {path: read_document(path, root) for path in sorted(root.glob("*/*.json"))}
+    documents = {path: read_document(path, root) for path in sorted(root.glob("*/[!.]*.json"))}  # not the unfinished
     results = [
         _with_slices(parse_result(document, path.relative_to(root).as_posix()), path, root)
         for path, document in documents.items()

@@ -121,7 +121,7 @@ class BundleAudit:
     def _measured(self, path: Path, weights: Path) -> list[Measured]:
         """Return the results of the same weights that lie beside the document."""
         results, hashed = [], sha256(weights)
-        for file in sorted(set(path.parent.glob("*.json")) - {path}):
+        for file in sorted(set(path.parent.glob("[!.]*.json")) - {path}):
             try:
                 document = read_document(file, path.parent)
                 results += [parse_result(document, file.name)] if document.get("schema") == RESULT_SCHEMA else []

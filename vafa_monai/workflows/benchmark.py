@@ -216,7 +216,7 @@ class Benchmark:
     def _set_aside_outdated(self, results: Path, own: Sequence[Path]) -> None:
         """Set aside the results of earlier calls that are damaged, or of other weights, data or versions than ours."""
         ours = [load_result(path, results) for path in own]
-        for path in sorted(set(results.glob("*/*.json")) - set(own)):
+        for path in sorted(set(results.glob("*/[!.]*.json")) - set(own)):
             reason = _outdated(path, results, ours)
             if reason is not None:
                 self.say(f"set aside: {set_aside(path, 'outdated')}, {reason}")
