@@ -58,7 +58,7 @@ NAMES = {
     """,
     "vafa_monai.workflows": """
         AuditTeller Benchmark BenchmarkOutcome BundleAudit BundleRun Conversion Demo DemoSettings Package Reproduction
-        ReproductionSettings build_bundle_network convert_checkpoint fetch_bundle shipped_bundle
+        ReproductionSettings build_bundle_network convert_checkpoint copy_bundle fetch_bundle shipped_bundle
     """,
     "vafa_monai.label": "Fragility install_app prediction_change",
     "vafa_monai.nnunet": "NNUNetAudit NNUNetModel TRAINERS",

@@ -22,13 +22,14 @@ from vafa_monai.cli.nnunet_command import audit_nnunet
 from vafa_monai.cli.report_command import demo, report, reproduce
 from vafa_monai.cli.run_command import attack, evaluate, train
 from vafa_monai.cli.say import clean, complain
-from vafa_monai.cli.share_command import fetch, label_app, package
+from vafa_monai.cli.share_command import bundle, fetch, label_app, package
 
 __all__ = [
     "attack",
     "audit",
     "audit_nnunet",
     "benchmark",
+    "bundle",
     "compare",
     "convert",
     "demo",
@@ -47,7 +48,7 @@ __all__ = [
 
 CHAPTERS: dict[str, tuple[Callable[..., None], ...]] = {
     "Try it": (demo, phantom),
-    "Prepare": (prepare, convert),
+    "Prepare": (bundle, prepare, convert),
     "Train and attack": (train, evaluate, attack, benchmark),
     "Audit": (audit, audit_nnunet),
     "Read": (report, compare, leaderboard, reproduce),

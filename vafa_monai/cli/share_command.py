@@ -1,4 +1,4 @@
-"""Commands that share and deploy bundles: package, fetch, label_app."""
+"""Commands that share and deploy bundles: bundle, package, fetch, label_app."""
 
 from __future__ import annotations
 
@@ -7,12 +7,22 @@ from pathlib import Path
 
 from vafa_monai.cli.say import say
 from vafa_monai.label import install_app
-from vafa_monai.workflows import Package, fetch_bundle
+from vafa_monai.workflows import Package, copy_bundle, fetch_bundle
 from vafa_monai.workflows.archive import MOST_BYTES
 
-__all__ = ["fetch", "label_app", "package"]
+__all__ = ["bundle", "fetch", "label_app", "package"]
 
 UNTRIED = "the network, its weights in it and its export, because that executes the configs; --trust tries them"
+
+
+def bundle(name: str, output: str = ".") -> None:
+    """Copy a bundle that comes with the package, without weights, to a folder of your own.
+
+    Args:
+        name: its name, such as ``mni152_unetr_segmentation``.
+        output: folder to put it into.
+    """
+    say(f"bundle: {copy_bundle(name, output)}")
 
 
 def package(

@@ -15,7 +15,6 @@ from fire.parser import DefaultParseValue
 from ignite.handlers import ProgressBar
 from monai.bundle import ConfigWorkflow
 
-import vafa_monai
 from vafa_monai.data import check_cases
 from vafa_monai.workflows.override import (
     is_expression,
@@ -25,24 +24,9 @@ from vafa_monai.workflows.override import (
     require_known,
 )
 
-__all__ = ["BundleRun", "as_config", "as_word", "shipped_bundle"]
+__all__ = ["BundleRun", "as_config", "as_word"]
 
 ENGINES = {"train#trainer": "train", "validate#evaluator": "evaluate"}
-
-
-def shipped_bundle(name: str) -> Path:
-    """Return the folder of a bundle that comes with the package.
-
-    Raises:
-        ValueError: if there is no such bundle.
-    """
-    package = Path(vafa_monai.__file__).parent
-    roots = [package / "bundles", package.parent / "bundles"]  # installed, or a checkout
-    for root in roots:
-        if (root / name / "configs").is_dir():
-            return root / name
-    names = sorted({path.name for root in roots if root.is_dir() for path in root.iterdir()})
-    raise ValueError(f"bundle must be one of {names}, got {name!r}.")
 
 
 @dataclass(frozen=True, kw_only=True)

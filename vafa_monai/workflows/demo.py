@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,9 +16,10 @@ from vafa_monai.data import prepare_mni152, read_json, sha256, write_json
 from vafa_monai.data.files import set_aside
 from vafa_monai.reports import build_report
 from vafa_monai.workflows.audit import BundleAudit
-from vafa_monai.workflows.bundle_run import BundleRun, shipped_bundle
+from vafa_monai.workflows.bundle_run import BundleRun
 from vafa_monai.workflows.fingerprint import digest, run_facts
 from vafa_monai.workflows.run_log import RunLog
+from vafa_monai.workflows.shipped import copy_bundle
 
 __all__ = ["Demo", "DemoSettings"]
 
@@ -181,10 +181,7 @@ class Demo:
         """Copy the bundle without what was trained in a checkout: whole or not at all."""
         if self.bundle.is_dir():
             return
-        half = self.output / f".{BUNDLE}"
-        shutil.rmtree(half, ignore_errors=True)
-        shutil.copytree(shipped_bundle(BUNDLE), half, ignore=shutil.ignore_patterns("eval", "*.pt", "__pycache__"))
-        half.rename(self.bundle)
+        copy_bundle(BUNDLE, self.output)
 
     def _facts(self, run: BundleRun, **files: Path) -> dict[str, Any]:
         """Return what a step is made of: configs, overrides, the contents of the data and of more files."""

@@ -24,6 +24,7 @@ from vafa_monai.workflows.download import masked
 from vafa_monai.workflows.manifest import MANIFEST, build_manifest, folder_files
 from vafa_monai.workflows.package_check import LARGE_FILE, VERSION, bundle_faults
 from vafa_monai.workflows.package_fault import PackageFault
+from vafa_monai.workflows.shipped import copy_tree
 from vafa_monai.workflows.smoke import smoke_voxels
 
 __all__ = ["Package"]
@@ -112,10 +113,10 @@ class Package:
         require_writable(path)
 
     def _staged(self, place: Path) -> Path:
-        """Copy what is packaged; links stay links, to be found as faults."""
-        target, ignore = place / Path(self.bundle).resolve().name, shutil.ignore_patterns(*LEFT_OUT)
+        """Copy what is packaged; links out of it stay links, to be found as faults."""
+        target = place / Path(self.bundle).resolve().name
         try:
-            return Path(shutil.copytree(self.bundle, target, symlinks=True, ignore=ignore))
+            return copy_tree(self.bundle, target, LEFT_OUT)
         except shutil.Error as error:
             reason = str(error.args[0][0][-1])
             raise ValueError(f"bundle must hold files and folders that can be read, got {reason}.") from error
