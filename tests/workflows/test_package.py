@@ -22,7 +22,7 @@ from vafa_monai.workflows.package_check import LARGE_FILE, bundle_faults, metada
 from vafa_monai.workflows.smoke import smoke_voxels
 
 ROOT = Path(__file__).parents[2] / "bundles"
-BUNDLES = sorted(path.name for path in ROOT.iterdir() if path.is_dir())
+BUNDLES = sorted(path.name for path in ROOT.glob("*_segmentation"))
 
 
 def edit(path, change):
