@@ -52,6 +52,9 @@ def run_forked(folder, overlays, overrides, log):
         except SystemExit as end:  # whose sentence the interpreter would tell
             file.write("" if isinstance(end.code, int) else f"{end.code}\n")
             raise SystemExit(end.code if isinstance(end.code, int) else 1) from None
+        except ValueError as error:  # of an override, which the command line tells in a sentence
+            file.write(f"{error}\n")
+            raise SystemExit(1) from None
         except Exception:
             traceback.print_exc(file=file)
             raise
@@ -365,9 +368,9 @@ def test_states_of_an_earlier_version_are_refused(bundle, complete):
             "loss must be finite, got inf in iter",
         ),
         ({"val_interval": 5}, "val_interval must be at most the 3 epochs, so that one of them is validated, got 5."),
-        ({"val_interval": 0}, "val_interval must be a whole number of at least 1, got 0."),
-        ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0."),
-        ({"epochs": 1.5}, "epochs must be a whole number of at least 1, got 1.5."),
+        ({"val_interval": 0}, "val_interval must be a whole number from 1 on, got 0."),
+        ({"epochs": 0}, "epochs must be a whole number from 1 on, got 0."),
+        ({"epochs": 1.5}, "epochs must be a whole number from 1 on, got 1.5."),
         ({"validate#data": []}, "val_data must hold at least one case, got an empty list."),
         ({"train#data": []}, "train_data must hold at least one case, got an empty list."),
         ({"resume": "maybe"}, "resume must be True or False, got 'maybe'."),

@@ -145,7 +145,7 @@ class ResumableTraining:
         for name in ("epochs", "val_interval", "resume_interval"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}.")
+                raise ValueError(f"{name} must be a whole number from 1 on, got {value!r}.")
         for name in ("train_data", "val_data"):
             if len(getattr(self, name)) == 0:
                 raise ValueError(f"{name} must hold at least one case, got an empty list.")
