@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.losses import DiceCELoss
 
 from vafa_monai.attacks import PGD, FrequencyPGD, Iterate, ascend
 from vafa_monai.attacks.objective import LossObjective, judge
@@ -104,3 +105,11 @@ def test_masked_loss_leads_to_the_target(cases, trained_network):
     with torch.no_grad():
         predicted = trained_network(attack(inputs, goal, trained_network)).argmax(1, keepdim=True)
     assert (predicted == goal).float().mean() > 0.8
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool, torch.float64], ids=str)
+def test_loss_of_one_sigmoid_channel_takes_labels_of_every_type(dtype, volume, label):
+    network, loss = torch.nn.Conv3d(1, 1, 3, padding=1), DiceCELoss(sigmoid=True)
+    binary = (label > 0).to(torch.float32)
+    attack = PGD(eps=0.1, steps=2, loss_function=loss)
+    assert torch.equal(attack(volume, binary.to(dtype), network), attack(volume, binary, network))

@@ -83,8 +83,11 @@ class LossObjective:
 
     def _of_samples(self, loss_function: Callable[[Tensor, Tensor], Tensor], logits: Tensor) -> Tensor:
         """Return the signed loss of every sample, ``(B,)``."""
+        targets = self.targets
+        if logits.shape[1] == targets.shape[1]:  # a loss of every channel by itself takes no integers
+            targets = targets.to(logits.dtype)
         one = len(logits) == 1
-        samples = [(logits, self.targets)] if one else zip(logits.split(1), self.targets.split(1), strict=True)
+        samples = [(logits, targets)] if one else zip(logits.split(1), targets.split(1), strict=True)
         loss = torch.stack([loss_function(*sample).squeeze() for sample in samples])
         if not torch.isfinite(loss).all():  # the sign of NaN is 0: the attack would stand still, and look harmless
             raise RuntimeError(f"loss_function must give finite losses, got {loss.tolist()}; check the network.")
