@@ -47,6 +47,7 @@ def run_forked(folder, overlays, overrides, log):
         os.dup2(file.fileno(), 2)
         sys.stdout = sys.stderr = sys.__stderr__ = file
         logging.basicConfig(stream=file, level=logging.INFO, force=True)
+        logging.raiseExceptions = False  # handlers of this process write to what the fork has closed
         try:
             run(folder, overlays, overrides)
         except SystemExit as end:  # whose sentence the interpreter would tell

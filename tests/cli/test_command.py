@@ -36,7 +36,7 @@ WORK = {  # what does the work, or begins it
     report_command: ("Demo", "build_report", "Reproduction"),
     data_command: ("write_phantom", "build_bundle_network", "convert_checkpoint"),
     compare_command: ("compare_models", "write_comparison", "leaderboard_rows", "write_leaderboard"),
-    share_command: ("Package", "fetch_bundle", "install_app"),
+    share_command: ("Package", "copy_bundle", "fetch_bundle", "install_app"),
     nnunet_command: ("NNUNetAudit",),
 }
 

@@ -77,7 +77,7 @@ def first_cases(data: Sequence[Mapping[str, Any]], num_cases: int | None = None)
         ValueError: if ``num_cases`` is no whole number of at least 1.
     """
     if num_cases is not None and (type(num_cases) is not int or num_cases < 1):
-        raise ValueError(f"num_cases must be a whole number of at least 1, or null for all, got {num_cases!r}.")
+        raise ValueError(f"num_cases must be a whole number from 1 on, or None for all, got {num_cases!r}.")
     return list(data)[:num_cases]
 
 

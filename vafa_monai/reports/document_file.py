@@ -19,7 +19,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {  # of what can be measured at all,
     "ssim": (-1.0, 1.0),
 }
 ROUNDING = 1e-4  # of a mean of float32: an SSIM of 1.000015 is 1
-SHOWN = 80  # characters of a value in an error
+SHOWN = 400  # characters of a value in an error; a path is to be whole
 
 
 def require(condition: bool, argument: str, rule: str, value: object) -> None:

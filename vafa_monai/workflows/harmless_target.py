@@ -158,7 +158,7 @@ def _known() -> tuple[frozenset[Any], frozenset[Any]]:
         package = _resolve(f"vafa_monai.{own}")
         harmless += _of(package, package.__all__)
     harmless += _of(vafa_monai.handlers, OWN_HANDLERS.split())
-    harmless += [vafa_monai.attacks.VAFA.preset, vafa_monai.networks.UNETRPP.preset]
+    harmless += [vafa_monai.attacks.strength, vafa_monai.attacks.VAFA.preset, vafa_monai.networks.UNETRPP.preset]
     files = [one for module, names in MONAI_FILES.items() for one in _of(_resolve(f"monai.{module}"), names.split())]
     files += _of(vafa_monai.handlers, OWN_FILES.split())
     files += _of(vafa_monai.metrics, ["PerceptualSimilarityMetric"])
