@@ -105,3 +105,9 @@ def test_matrices_that_were_built_in_inference_mode_serve_gradients():
     (gradient,) = torch.autograd.grad(contract(volume, matrices).square().sum(), volume)
     assert torch.equal(gradient, torch.full_like(volume, 16))
     assert matrices[0] is block_matrices(build, (2, 2, 2), volume)[1]
+
+
+@pytest.mark.parametrize("block_size", [(1000, 1000, 1000), (8, 8, 10**7), (2**13, 2**13, 1)], ids=str)
+def test_blocks_that_would_fill_the_memory_are_refused(block_size):
+    with pytest.raises(ValueError, match=r"block_size must pad a volume to 64 times its voxels at most, .* got \("):
+        pad_to_blocks(torch.zeros(1, 2, 8, 9, 10), block_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -10,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["block_matrices", "contract", "merge_blocks", "pad_to_blocks", "split_blocks"]
+
+MOST_GROWTH, MOST_VOXELS = 64, 2**26
 
 
 def split_blocks(volume: Tensor, block_size: Sequence[int]) -> Tensor:
@@ -49,6 +52,9 @@ def pad_to_blocks(volume: Tensor, block_size: Sequence[int]) -> Tensor:
     The first ``(H, W, D)`` voxels stay where they are, so a crop undoes the padding. A volume that needs none comes
     back as it is.
 
+    Raises:
+        ValueError: if blocks are so much larger than the volume that the padding would fill the memory.
+
     Example:
         >>> pad_to_blocks(torch.zeros(1, 1, 5, 8, 3), (4, 4, 4)).shape
         torch.Size([1, 1, 8, 8, 4])
@@ -56,6 +62,10 @@ def pad_to_blocks(volume: Tensor, block_size: Sequence[int]) -> Tensor:
     missing = [-size % edge for size, edge in zip(volume.shape[2:], block_size, strict=True)]
     if not any(missing):
         return volume
+    padded = math.prod(volume.shape[:2]) * math.prod(map(sum, zip(volume.shape[2:], missing, strict=True)))
+    if padded > max(MOST_GROWTH * volume.numel(), MOST_VOXELS):
+        rule = f"pad a volume to {MOST_GROWTH} times its voxels at most, or to {MOST_VOXELS}"
+        raise ValueError(f"block_size must {rule}, got {tuple(block_size)} for {tuple(volume.shape)}.")
     return F.pad(volume, [0, missing[2], 0, missing[1], 0, missing[0]], mode="replicate")
 
 
