@@ -135,3 +135,16 @@ def test_labels_that_are_no_classes_are_refused(prediction, target, value, got):
 def test_weights_of_zero_alone_are_refused():
     with pytest.raises(ValueError, match=r"clean_weight, .* must be positive, got 0 for all"):
         AdversarialConsistencyLoss(clean_weight=0, adversarial_weight=0, consistency_weight=0)
+
+
+def test_labels_may_be_a_list_as_the_logits_of_deep_supervision_are(prediction, target):
+    whole = dice_ce()
+
+    def several(outputs, labels):
+        return torch.stack([whole(*pair) for pair in zip(outputs, labels, strict=True)]).sum()
+
+    loss = AdversarialConsistencyLoss(several, consistency_weight=0)
+    once = AdversarialConsistencyLoss(whole, consistency_weight=0)
+    torch.testing.assert_close(loss([prediction] * 2, [target] * 2), 2 * once(prediction, target))
+    with pytest.raises(ValueError, match="target must hold class indices"):
+        loss([prediction] * 2, [target - 9, target])

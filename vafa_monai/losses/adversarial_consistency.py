@@ -75,20 +75,20 @@ class AdversarialConsistencyLoss(_Loss):
         self.consistency = FrequencyConsistencyLoss() if consistency is None else consistency
         self.weights = weights
 
-    def forward(self, input: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
+    def forward(self, input: Tensor | Sequence[Tensor], target: Tensor | Sequence[Tensor]) -> Tensor:
         """Return the weighted sum for predictions and labels of a batch ``[clean; adversarial]``.
 
         Args:
             input: logits of shape ``(2B, C, H, W, D)``, or the list of them of deep supervision, finest first.
-            target: labels of shape ``(2B, 1, H, W, D)``, each half the same.
+            target: labels of shape ``(2B, 1, H, W, D)``, each half the same, or a list of them like ``input``.
 
         Returns:
             Loss of no dimension.
         """
-        logits = _finest(input)
+        logits, labels = _finest(input), _finest(target)
         refuse_void_softmax(self.loss_function, logits.shape[1])
-        if target.shape[1] == 1:
-            class_indices(target, max(logits.shape[1], 2))
+        if labels.shape[1] == 1:
+            class_indices(labels, max(logits.shape[1], 2))
         clean, adversarial = _halves(input)
         clean_target, adversarial_target = _halves(target)
         terms = {
@@ -109,6 +109,6 @@ def _halves(batch: Tensor | Sequence[Tensor]) -> tuple:
     return tuple(batch.chunk(2))
 
 
-def _finest(logits: Tensor | Sequence[Tensor]) -> Tensor:
-    """Return the logits of full resolution."""
-    return logits if isinstance(logits, Tensor) else logits[0]
+def _finest(parts: Tensor | Sequence[Tensor]) -> Tensor:
+    """Return the logits or labels of full resolution."""
+    return parts if isinstance(parts, Tensor) else parts[0]
