@@ -182,10 +182,13 @@ class AuditSubject:
         Raises:
             ValueError: if it has one channel, or another number than there are classes.
         """
-        volume, _ = self.window(self.cases[0])
-        with evaluating(self.network), torch.no_grad():
-            logits: Any = self.network(volume)
-        if isinstance(logits, Tensor):  # what else it may be is for a check to find
+        volume, whole = self.window(self.cases[0])[0], self.pipeline()  # which pads what is smaller than a window
+        try:
+            with evaluating(whole), torch.no_grad():
+                logits: Any = whole(volume.clone())
+        except TypeError:  # no tensor, which is for a check to find
+            return
+        if isinstance(logits, Tensor):
             require_channels(logits.shape[1], len(self.classes))
 
     def outcomes(self, attack: Attack, keep: bool = False) -> tuple[Outcome, ...]:
