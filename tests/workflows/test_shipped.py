@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from vafa_monai.workflows import copy_bundle, shipped_bundle
 from vafa_monai.workflows.shipped import OVERLAYS, copy_tree, shipped_names
 
+CHECKOUT = Path(__file__).parents[2] / "bundles"
+OWN = {"train.json", "inference.json", "metadata.json"}  # configs that a bundle does not share
 
 @pytest.mark.parametrize("name", shipped_names())
 def test_copy_holds_real_files_with_the_content_of_the_shipped_ones(name, tmp_path):
@@ -17,16 +22,22 @@ def test_copy_holds_real_files_with_the_content_of_the_shipped_ones(name, tmp_pa
         assert (copy / "configs" / config).read_bytes() == (source / "configs" / config).read_bytes()
 
 
-def test_every_overlay_of_a_bundle_is_a_link_to_the_one_that_all_share():
-    overlays = shipped_bundle(shipped_names()[0]).parent / OVERLAYS
-    assert overlays.is_dir()
-    for name in shipped_names():
-        configs = shipped_bundle(name) / "configs"
-        own = {path.name for path in configs.iterdir() if not path.is_symlink()}
-        assert own == {"train.json", "inference.json", "metadata.json"}
-        assert {path.name for path in configs.iterdir() if path.is_symlink()} == {
-            path.name for path in overlays.iterdir()
-        }
+@pytest.mark.parametrize("name", shipped_names())
+def test_every_overlay_of_a_bundle_is_a_link_to_the_one_that_all_share(name):
+    found = {path.name: path for path in (CHECKOUT / name / "configs").iterdir()}
+    assert {name for name, path in found.items() if not path.is_symlink()} == OWN
+    shared = {path.name: path.resolve() for path in (CHECKOUT / OVERLAYS).iterdir()}
+    assert {name: path.resolve() for name, path in found.items() if path.is_symlink()} == shared
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_installed_bundle_has_every_config_of_the_checkout(name):
+    assert contents(shipped_bundle(name) / "configs") == contents(CHECKOUT / name / "configs")
+
+
+def contents(folder):
+    found = [Path(root, file) for root, _, files in os.walk(folder, followlinks=True) for file in files]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
 
 
 def test_copy_leaves_out_weights_and_results(tmp_path, monkeypatch):
