@@ -13,6 +13,7 @@ from vafa_monai.workflows.shipped import OVERLAYS, copy_tree, shipped_names
 CHECKOUT = Path(__file__).parents[2] / "bundles"
 OWN = {"train.json", "inference.json", "metadata.json"}  # configs that a bundle does not share
 
+
 @pytest.mark.parametrize("name", shipped_names())
 def test_copy_holds_real_files_with_the_content_of_the_shipped_ones(name, tmp_path):
     copy, source = copy_bundle(name, tmp_path), shipped_bundle(name)
