@@ -12,7 +12,7 @@ import pytest
 from vafa_monai.workflows.override import merged_config, require_known
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["attacks", "audit", "share", "tutorial", "scale", "how_to", "design", "conventions"]
+PAGES = ["attacks", "audit", "share", "tutorial", "hardening", "scale", "how_to", "design", "conventions"]
 READ_ONLY = ["benchmarks", "monai_label", "nnunet"]  # pages whose commands take long or other programs
 SRUN = """#!/bin/sh
 # A stand-in: once a node, here two on this machine; the first failure is the exit code.
@@ -130,5 +130,5 @@ def test_slurm_scripts_run_with_two_nodes(script, tutorial_folder):
         ["bash", script], cwd=tutorial_folder, env=environment(tutorial_folder) | SLURM, capture_output=True, text=True
     )
     assert finished.returncode == 0, finished.stderr[-3000:]
-    made = {"harden.sbatch": "models/model_vaft.pt", "attack.sbatch": "eval/scale_slurm/report.html"}
+    made = {"harden.sbatch": "models/model_n_fgsm.pt", "attack.sbatch": "eval/scale_slurm/report.html"}
     assert (tutorial_folder / made[script]).is_file()

@@ -12,19 +12,20 @@ from vafa_monai import losses
 
 NAMES = {
     "vafa_monai.attacks": """
-        APGD Ascent Attack AttackEnsemble BIM CosPGD EnsembleAscent EraseOrgan FGSM FrequencyPGD GaussianNoise
-        GoalAscent GoalAttack GoalSource GradientAttack GrowOrgan Identity Iterate LossAttack MoveOrgan Norm OrganGoal
-        OutputNorm PGD RandomQuantization RangeAdapter Rounding SegPGD ShrinkOrgan SquareAttack SwapOrgans TiledAttack
-        TransferPGD UniformQuantization VAFA ascend climb describe strength
+        APGD Ascent Attack AttackEnsemble BIM CosPGD Curriculum EnsembleAscent EraseOrgan FGSM FrequencyPGD
+        GaussianNoise GoalAscent GoalAttack GoalSource GradientAttack GrowOrgan Identity Iterate LossAttack MoveOrgan
+        NFGSM Norm OrganGoal OutputNorm PGD RandomQuantization RangeAdapter Rounding SegPGD ShrinkOrgan SquareAttack
+        SwapOrgans TiledAttack TransferPGD UniformQuantization VAFA ascend climb describe strength
     """,
     "vafa_monai.frequency": """
         block_dct block_idct block_matrices contract merge_blocks pad_to_blocks quantize round_through smooth_round
         split_blocks
     """,
     "vafa_monai.losses": """
-        AdversarialConsistencyLoss BlockSSIMLoss CosPGDLoss FrequencyConsistencyLoss JensenShannonLoss MarginLoss
-        MaskedCrossEntropyLoss SegPGDLoss block_ssim block_statistics cospgd_weight dice_ce frequency_consistency
-        generalized_dice jensen_shannon margin masked_cross_entropy segpgd_weight ssim_to_blocks
+        AdversarialConsistencyLoss BlockSSIMLoss CosPGDLoss FrequencyConsistencyLoss JensenShannonLoss
+        KLDivergenceLoss MarginLoss MaskedCrossEntropyLoss SegPGDLoss block_ssim block_statistics cospgd_weight
+        dice_ce frequency_consistency generalized_dice jensen_shannon kl_divergence margin masked_cross_entropy
+        segpgd_weight ssim_to_blocks
     """,
     "vafa_monai.inferers": """
         InferredNetwork NNUNetInferer PassCounter SlidingWindowNetwork TwoPassInferer checkpointed evaluating
@@ -69,6 +70,7 @@ FACES = [  # a face, its function, the arguments that the call brings, the argum
     (losses.BlockSSIMLoss, losses.block_ssim, {"input", "target"}, {"reduction"}),
     (losses.MaskedCrossEntropyLoss, losses.masked_cross_entropy, {"input", "target"}, {"reduction"}),
     (losses.JensenShannonLoss, losses.jensen_shannon, {"input", "target"}, {"reduction"}),
+    (losses.KLDivergenceLoss, losses.kl_divergence, {"input", "target"}, {"reduction"}),
     (losses.MarginLoss, losses.margin, {"input", "target"}, {"reduction"}),
     (losses.SegPGDLoss, losses.segpgd_weight, {"input", "target"}, {"reduction"}),
     (losses.CosPGDLoss, losses.cospgd_weight, {"input", "target"}, {"reduction"}),

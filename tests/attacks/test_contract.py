@@ -18,6 +18,7 @@ from vafa_monai.attacks import (
     APGD,
     BIM,
     FGSM,
+    NFGSM,
     PGD,
     VAFA,
     Attack,
@@ -61,12 +62,14 @@ ATTACKS: dict[str, Attack] = {
     "cos_pgd_targeted": CosPGD(steps=3, targeted=True),
     "transfer_pgd": TransferPGD(steps=3, diversity=1, least_share=0.7),
     "frequency_pgd": FrequencyPGD(block_size=BLOCK, steps=3),
+    "frequency_pgd_random_start": FrequencyPGD(block_size=BLOCK, steps=3, random_start=True),
     "frequency_pgd_band": FrequencyPGD(block_size=BLOCK, steps=3, band=(0.25, 0.75)),
     "square": SquareAttack(queries=25),
     "square_targeted": SquareAttack(queries=25, targeted=True),
     "ensemble": AttackEnsemble(block_size=BLOCK, steps=2, queries=3),
     "bim": BIM(steps=3),
     "fgsm": FGSM(),
+    "n_fgsm": NFGSM(),
     "gaussian_noise": GaussianNoise(),
     "identity": Identity(),
     "identity_stretched": Identity(output_norm="slice_minmax"),
@@ -125,6 +128,7 @@ def test_intensities_stay_inside_value_range(attack, value_range, volume, label,
 
 
 IN_THE_CUBE = [name for name, attack in ATTACKS.items() if getattr(attack, "norm", "") == "linf"] + ["square"]
+IN_THE_CUBE.remove("n_fgsm")  # its noise is larger than eps
 IN_THE_BALL = [name for name, attack in ATTACKS.items() if getattr(attack, "norm", "") == "l2"]
 
 
@@ -361,7 +365,7 @@ def losses_of_noise(network: nn.Module, inputs: Tensor, label: Tensor, rms: Tens
 
 
 HARMFUL = ["vafa_audit", "pgd", "pgd_random_start", "pgd_best", "pgd_l2", "bim", "fgsm"]
-HARMFUL += ["apgd", "apgd_l2", "apgd_restarts", "seg_pgd", "cos_pgd", "transfer_pgd"]
+HARMFUL += ["apgd", "apgd_l2", "apgd_restarts", "seg_pgd", "cos_pgd", "transfer_pgd", "n_fgsm"]
 HARMFUL += ["frequency_pgd", "frequency_pgd_band"]
 
 

@@ -109,6 +109,19 @@ def test_parts_of_two_complementary_bands_add_up_to_the_whole_first_step(volume,
     torch.testing.assert_close(low + high, whole)
 
 
+def test_random_start_is_a_point_of_the_box_and_the_band_drawn_by_the_seed(volume, label, tiny_network):
+    settings = {"block_size": BLOCK, "steps": 0, "random_start": True}
+    first, again, other = (
+        FrequencyPGD(seed=seed, **settings).run(volume, label, tiny_network).variable for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.abs().max() <= 10
+    assert first.std().item() == pytest.approx(10 / 3**0.5, rel=0.05)  # uniform
+    band = FrequencyPGD(band=(0.25, 1.0), **settings).run(volume, label, tiny_network).variable
+    assert torch.equal(band != 0, band_mask(BLOCK, (0.25, 1.0)).expand_as(band))
+
+
 @pytest.mark.parametrize(
     ("setting", "error", "match"),
     [

@@ -119,7 +119,7 @@ def calls(folder):
     with traced() as found["a step of VAFA"]:
         VAFA(steps=1)(torch.rand(1, 1, 32, 32, 32), label, network)
     with traced() as found["an epoch of hardening"]:
-        run("train", bundle, data, SMALL | short | {"vaft": True})
+        run("harden", bundle, data, SMALL | short | {"recipe": "pgd"})
     return found
 
 

@@ -26,13 +26,13 @@ from monai.engines import SupervisedTrainer
 from vafa_monai.handlers import AdversarialTrainingHandler
 
 ROOT = Path(__file__).parents[2] / "bundles"
-KINDS = {"plain": "plain step", "train": "`train.json`", "vaft": "`train.json` + `vaft.json`"}
+KINDS = {"plain": "plain step", "train": "`train.json`", "vaft": "`train.json` + `vaft_authors`"}
 
 
 def read(bundle, kind, attack_steps):
     """Return the configs of a bundle."""
     parser = ConfigParser()
-    chain = ["train", "vaft"] if kind == "vaft" else ["train"]
+    chain = ["train", "harden", "hardening/vaft_authors"] if kind == "vaft" else ["train"]
     parser.read_config([str(ROOT / bundle / "configs" / f"{name}.json") for name in chain])
     if kind == "vaft":
         parser["attack_steps"] = attack_steps

@@ -160,7 +160,7 @@ def trained(make_bundle, small, run_chain, tmp_path_factory):
     """A bundle whose standard model was trained from its own folder and hardened from elsewhere."""
     folder = make_bundle("trained")
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    for chain, place in ((["train"], None), (["train", "vaft"], elsewhere)):
+    for chain, place in ((["train"], None), (["train", "harden", "hardening/vaft"], elsewhere)):
         code, output = run_chain(chain, small | ({"attack_steps": 1} if place else {}), folder, elsewhere=place)
         assert code == 0, output[-3000:]
     return folder

@@ -10,7 +10,7 @@ import torch
 import yaml
 from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
-from vafa_monai.attacks import Attack, AttackEnsemble, GoalAttack, LossAttack
+from vafa_monai.attacks import VAFA, Attack, AttackEnsemble, GoalAttack, LossAttack
 
 ROOT = Path(__file__).parents[2] / "bundles"
 BUNDLES = sorted(path.name for path in ROOT.glob("*_segmentation"))
@@ -19,8 +19,10 @@ SHARED = sorted(path.relative_to(ROOT / "overlays") for path in (ROOT / "overlay
 OWN = [(bundle, Path(f"{name}.json")) for bundle in BUNDLES for name in ("train", "inference", "metadata")]
 FILES = OWN + [(BUNDLES[0], path) for path in SHARED]
 ATTACKS = sorted(path.stem for path in SHARED if path.parent.name == "attacks")
+RECIPES = sorted(path.stem for path in SHARED if path.parent.name == "hardening")
 CHAINS = [
-    ["train", "vaft"],
+    ["train", "harden"],
+    *(["train", "harden", f"hardening/{name}"] for name in RECIPES),
     ["train", "evaluate"],
     ["train", "evaluate", "attack"],
     ["train", "evaluate", "tiles"],
@@ -31,10 +33,10 @@ CHAINS = [
         for tool in ("mlflow", "tensorboard")
     ),
     ["train", "multi_gpu_train"],
-    ["train", "vaft", "multi_gpu_train"],
+    ["train", "harden", "hardening/pgd", "multi_gpu_train"],
     *(["train", "evaluate", f"attacks/{name}"] for name in ATTACKS),
 ]
-ENTRY_POINTS = {"evaluate", "attack", "vaft", "multi_gpu_train"}  # may bring ids of their own at the top level
+ENTRY_POINTS = {"evaluate", "attack", "harden", "multi_gpu_train"}  # may bring ids of their own at the top level
 PUBLISHED_UNETRPP = {"synapse_unetrpp_segmentation": 42_952_275, "acdc_unetrpp_segmentation": 66_796_404}
 
 every_bundle = pytest.mark.parametrize("bundle", BUNDLES)
@@ -79,8 +81,8 @@ def test_every_overlay_key_exists_in_its_base(bundle, chain):
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_attack_overlay_of_vaft_changes_what_vaft_has(name):
-    assert set(read(BUNDLES[0], f"attacks/{name}")) - {"attack_role"} <= set(read(BUNDLES[0], "vaft"))
+def test_attack_overlay_of_hardening_changes_what_hardening_has(name):
+    assert set(read(BUNDLES[0], f"attacks/{name}")) - {"attack_role"} <= set(read(BUNDLES[0], "harden"))
 
 
 @every_file
@@ -148,14 +150,29 @@ def test_network_of_training_and_inference_is_the_same_and_as_published(bundle):
 
 
 @every_bundle
-def test_budget_of_hardening_is_that_of_the_paper(bundle):
-    parser = parsed(bundle, ["train", "vaft"])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_builds_its_attacks_at_its_strength(bundle, recipe):
+    parser = parsed(bundle, ["train", "harden", f"hardening/{recipe}"])
+    radius, q_max, factor = (parser.get_parsed_content(name) for name in ("radius", "q_max", "strength_factor"))
+    assert parser.get_parsed_content("recipe_name") == recipe
+    assert parser.get_parsed_content("model_file") == f"model_{recipe}.pt"
+    attacks = parser.get_parsed_content("curriculum").attacks
+    assert len(attacks) == (3 if recipe == "mixed" else 1)
+    for attack in attacks:
+        assert getattr(attack, "eps", factor * radius) == factor * radius
+        assert getattr(attack, "q_max", factor * q_max) == factor * q_max
+
+
+@every_bundle
+@pytest.mark.parametrize("recipe", ["vaft", "vaft_authors"])
+def test_budget_of_hardening_is_that_of_the_paper(bundle, recipe):
+    parser = parsed(bundle, ["train", "harden", f"hardening/{recipe}"])
     budget = [parser.get_parsed_content(key) for key in ("eps", "q_max", "block_size")]
     assert budget == ([2 / 255, 10, [32] * 3] if "acdc" in bundle else [4 / 255, 20, [32] * 3])
-    if "mni152" not in bundle:
-        weights = [parser.get_parsed_content(f"{name}_weight") for name in ("clean", "adversarial", "consistency")]
-        assert weights == [1, 1, 1]
-        assert parser.get_parsed_content("attack").steps == 20
+    assert list(parser.get_parsed_content("loss").weights.values()) == [1, 1, 1]
+    attack = parser.get_parsed_content("attack")
+    assert (attack.steps, attack.q_max) == (20, budget[1])
+    assert attack == VAFA.preset("paper" if recipe == "vaft" else "authors", block_size=[32] * 3, q_max=budget[1])
 
 
 @every_bundle
@@ -163,7 +180,7 @@ def test_budget_of_hardening_is_that_of_the_paper(bundle):
     ("chain", "kind"),
     [
         (["train"], "train"),
-        (["train", "vaft"], "train"),
+        (["train", "harden", "hardening/pgd"], "train"),
         (["train", "evaluate"], "train"),
         (["train", "evaluate", "attack"], "train"),
         (["inference"], "infer"),

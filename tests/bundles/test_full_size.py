@@ -32,7 +32,7 @@ def bundle(request, tmp_path_factory):
     shutil.rmtree(folder)  # a checkpoint has a gigabyte
 
 
-@pytest.mark.parametrize("chain", [["train"], ["train", "vaft"]], ids="+".join)
+@pytest.mark.parametrize("chain", [["train"], ["train", "harden", "hardening/vaft"]], ids="+".join)
 def test_one_real_step_moves_the_weights(bundle, run_chain, chain):
     folder, settings = bundle
     if chain == ["train"]:
@@ -40,7 +40,7 @@ def test_one_real_step_moves_the_weights(bundle, run_chain, chain):
     code, output = run_chain(chain, settings, folder)
     assert code == 0, output[-4000:]
     before = torch.load(folder / "models" / "model.pt", weights_only=True)
-    name = "model_vaft" if "vaft" in chain else "model"
+    name = "model_vaft" if "harden" in chain else "model"
     after = torch.load(folder / "eval" / "resume" / name / "checkpoint_epoch=1.pt", weights_only=True)
     assert after["trainer"]["iteration"] == 1
     assert any(not torch.equal(before[key], after["network"][key]) for key in before)

@@ -42,7 +42,7 @@ def sources(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=BUNDLES)
 def chain(request, sources, tiny, run_chain, tmp_path_factory):
-    """Run prepare, train, vaft, evaluate, attack and inference of one bundle; return its folder, data and settings."""
+    """Prepare, train, harden, evaluate, attack and infer by one bundle; return its folder, data and settings."""
     dataset, network = request.param.split("_")[:2]
     data = tmp_path_factory.mktemp("data") / "prepared"
     if dataset == "acdc":
@@ -54,7 +54,7 @@ def chain(request, sources, tiny, run_chain, tmp_path_factory):
     settings = {"dataset_dir": str(data), "pixdim": COARSE[dataset], **SHORT, **tiny[network]}
     for configs, more in (
         (["train"], {}),
-        (["train", "vaft"], {}),
+        (["train", "harden", "hardening/vaft"], {}),
         (["train", "evaluate", "attacks/vafa_authors", "tiles"], {"save_predictions": True}),
         (["train", "evaluate", "attack", "attacks/pgd"], {}),
     ):
@@ -133,6 +133,8 @@ def test_two_ranks_harden_together(chain, run_chain, tmp_path):
     copy = Path(shutil.copytree(folder, tmp_path / folder.name))
     (copy / "models" / "model_vaft.pt").unlink()
     shutil.rmtree(copy / "eval")
-    code, output = run_chain(["train", "vaft", "multi_gpu_train"], settings, copy, launcher=TORCHRUN)
+    code, output = run_chain(
+        ["train", "harden", "hardening/vaft", "multi_gpu_train"], settings, copy, launcher=TORCHRUN
+    )
     assert code == 0, output[-4000:]
     assert (copy / "models" / "model_vaft.pt").is_file()

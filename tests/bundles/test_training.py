@@ -23,12 +23,14 @@ from vafa_monai.workflows import BundleRun
 
 FORK = multiprocessing.get_context("fork")
 LENGTH = {"epochs": 3, "windows_per_epoch": 4, "val_interval": 1, "attack_steps": 1, "network_def#dropout_rate": 0.2}
-OVERLAYS = {"model.pt": [], "model_vaft.pt": ["vaft"]}
+OVERLAYS = {"model.pt": [], "model_vaft.pt": ["harden", "hardening/vaft"]}
 
 
 def run(folder, overlays, overrides):
     """Train in this process, on the CPU: what has used a GPU cannot be forked."""
-    known = {name: literal(value) for name, value in overrides.items() if "vaft" in overlays or name != "attack_steps"}
+    known = {
+        name: literal(value) for name, value in overrides.items() if "harden" in overlays or name != "attack_steps"
+    }
     values = {"device": "$torch.device('cpu')", **known}
     BundleRun(bundle=folder, overlays=overlays, overrides=values).run(progress="train#trainer")
 
@@ -255,10 +257,14 @@ def write_other_data(source, folder):
         ([], {"train#random_transforms#3#prob": 0.1}, "train#random_transforms#3#prob 0.1 where it was 0.5"),
         ([], {"other": "data"}, "got another: other training cases"),
         ([], {"other": "split"}, "got another: other training cases, other validation cases"),
-        (["vaft", "attacks/pgd"], {}, "got another: "),
-        (["vaft"], {"consistency_weight": 0.0}, "got another: consistency_weight 0.0 where it was '@hardening#"),
-        (["vaft"], {"q_max": 30}, "got another: q_max 30 where it was 20"),
-        (["vaft"], {"retrained": True}, "got another: other weights to start from"),
+        (["harden", "hardening/vaft", "attacks/pgd"], {}, "got another: "),
+        (
+            ["harden", "hardening/vaft"],
+            {"consistency_weight": 0.0},
+            "got another: consistency_weight 0.0 where it was 1.0",
+        ),
+        (["harden", "hardening/vaft"], {"q_max": 30}, "got another: q_max 30 where it was 20"),
+        (["harden", "hardening/vaft"], {"retrained": True}, "got another: other weights to start from"),
         ([], {"epochs": 2}, "epochs must be at least the 3 that this training has had, got 2"),
         ([], {"replaced": True}, "model must be the one that its training wrote, got "),
     ],

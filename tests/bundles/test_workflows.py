@@ -41,7 +41,7 @@ def test_training_and_hardening_write_a_model_each(trained):
 def test_two_trainings_with_one_seed_give_the_same_weights(trained, make_bundle, small, run_chain):
     again = make_bundle("again")
     shutil.copy(trained / "models" / "model.pt", again / "models" / "model.pt")
-    code, output = run_chain(["train", "vaft"], small | {"attack_steps": 1}, again)
+    code, output = run_chain(["train", "harden", "hardening/vaft"], small | {"attack_steps": 1}, again)
     assert code == 0, output[-2000:]
     assert same(weights(trained / "models" / "model_vaft.pt"), weights(again / "models" / "model_vaft.pt"))
     code, _ = run_chain(["train"], small | {"model_file": "second.pt"}, again)
@@ -167,7 +167,7 @@ def test_two_ranks_harden_together(trained, make_bundle, small, run_chain):
     folder = make_bundle("ranks")
     shutil.copy(trained / "models" / "model.pt", folder / "models" / "model.pt")
     code, output = run_chain(
-        ["train", "vaft", "multi_gpu_train"],
+        ["train", "harden", "hardening/vaft", "multi_gpu_train"],
         small | {"attack_steps": 1, "windows_per_epoch": 8},
         folder,
         launcher=TORCHRUN,

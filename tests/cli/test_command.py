@@ -124,7 +124,7 @@ UNKNOWN = {
         "'validate#infere#overlap'; nearest: ",
     ),
     "list": ([*EVALUATE, "--checkpoints", "x"], "'checkpoints'; nearest: checkpoint"),
-    "train": (["train", "B", "--vaftt"], "'vaftt'; nearest: vaft"),
+    "train": (["harden", "B", "pgd", "--strat", "x"], "'strat'; nearest: start"),
     "demo": (["demo", "--quik"], "'--quik'; nearest: quick"),
     "report": (["report", "r", "--titel", "x"], "'--titel'; nearest: title"),
     "audit": (["audit", "B", "data", "--checkpoints", "x"], "'checkpoints'; nearest: checkpoint"),
@@ -188,9 +188,10 @@ REFUSED = {
     "fold": (["audit_nnunet", "m", "i", "l", "--fold", "first"], "fold must be a number or all, got 'first'."),
     "tracker": ([*EVALUATE, "--tracking", "paper"], "tracking must be one of ['tensorboard', 'mlflow'], got 'paper'."),
     "attack": ([*EVALUATE, "--attack", "pdg"], "overlay must be one of ["),
-    "attack without hardening": (["train", "B", "--attack", "pgd"], "attack must come with --vaft"),
-    "weights without hardening": (["train", "B", "--checkpoint", "a.pt"], "checkpoint must come with --vaft"),
-    "false hardening": (["train", "B", "--vaft", "false", "--attack", "pgd"], "attack must come with --vaft"),
+    "recipe": (["harden", "B", "pdg"], "recipe must be one of ['frequency_pgd', 'mixed', "),
+    "weights of a plain training": (["train", "B", "--start", "a.pt"], "override must be a config id of this run"),
+    "start": (["harden", "B", "pgd", "--start", "no.pt"], "checkpoint must be an existing file, got 'no.pt'"),
+    "start twice": (["harden", "B", "pgd", "--start", "a.pt", "--pretrained_file", "b.pt"], "must be given once"),
     "weights": (
         [*EVALUATE, "--checkpoint", "no.pt"],
         "checkpoint must be an existing file, got 'no.pt', which",
@@ -295,7 +296,6 @@ def test_value_of_an_id_is_of_the_kind_that_the_config_has(words, expected, fold
 def test_false_is_false(word, folder, asked, run):
     (folder / "f.pt").touch()
     assert run("convert", "f.pt", "B", "--overwrite", word) == 0
-    assert run("train", "B", "--vaft", word) == 0
     assert run("prepare", "acdc", "a", "b", f"--allow_missing={word}") == 0
     assert run("package", "B", "--smoke", word, "--check") == 0
     arguments = {name: (args, kwargs) for name, args, kwargs in asked}
@@ -304,11 +304,11 @@ def test_false_is_false(word, folder, asked, run):
     assert arguments["Package"][1]["smoke"] is False
 
 
-@pytest.mark.parametrize("words", [["--vaft"], ["--vaft", "true"], ["--vaft=True"], ["--vaft", "."]], ids=" ".join)
-def test_flag_takes_the_next_word_only_if_it_is_a_truth(words, folder, evaluated, run, monkeypatch):
+@pytest.mark.parametrize("words", [["--smoke"], ["--smoke", "true"], ["--smoke=True"], ["--smoke", "."]], ids=" ".join)
+def test_flag_takes_the_next_word_only_if_it_is_a_truth(words, folder, asked, run, monkeypatch):
     monkeypatch.chdir(folder / "B")
-    assert run("train", *words, *([] if words[-1] == "." else ["."])) == 0
-    assert evaluated[0].overlays == ["vaft"]
+    assert run("package", *words, *([] if words[-1] == "." else ["."])) == 0
+    assert asked[0][2]["smoke"] is True
 
 
 # Weights
@@ -351,7 +351,8 @@ def test_weights_that_could_be_two_files_are_refused(folder, evaluated, run):
 
 def test_hardening_starts_from_the_weights_that_were_named(folder, evaluated, run):
     (folder / "start.pt").touch()
-    assert run("train", "B", "--vaft", "--checkpoint", "start.pt") == 0
+    assert run("harden", "B", "pgd", "--start", "start.pt") == 0
+    assert evaluated[0].overlays == ["harden", "hardening/pgd"]
     assert evaluated[0].overrides == {"pretrained_file": str(folder / "start.pt")}
 
 
@@ -478,7 +479,7 @@ ORDINARY = {
 }
 ORDINARY |= {"tracking": None, "device": "cpu", "fold": "0", "model_names": "m", "surrogate": "models/model_vaft.pt"}
 ORDINARY |= {"checkpoint": "models/model.pt", "dataset": "decathlon", "table": "table1", "cases": "3", "classes": None}
-ORDINARY |= {"vaft": "true", "output": "new"}
+ORDINARY |= {"recipe": "pgd", "start": "models/model.pt", "output": "new"}
 KINDS = {"text": ["new", "größe", "a b", "x#1"], "number": ["3", "7"], "true|false": ["true", "False", "no"]}
 IDS = {"--seed": "3", "--num_workers": "1", "--roi_size": "[8,8,8]", "--eps": "$1 / 255", "--overlap": "0.25"}
 ODD = ["", "$x", "@seed", "%a.json#b", "a#b", "::", "#", "1e3", "None", "nan", "-1", "1e999", "9" * 500, "[" * 300]
@@ -522,7 +523,7 @@ def line_of(command, chance):
     for option in command.params:
         needed = option.name in command.places
         value = ORDINARY.get(option.name, chance.choice(KINDS[option.type.name]))
-        if value is None or not (needed or option.name in ("attack", "vaft") or chance.random() < 0.3):
+        if value is None or not (needed or option.name == "attack" or chance.random() < 0.3):
             continue
         words += [value] if needed and len(words) == 1 else [f"--{option.name}={value}"]
     if command.others == "overrides" and command.name != "convert":

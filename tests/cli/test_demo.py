@@ -100,8 +100,8 @@ def test_second_call_continues_instead_of_starting_over(demo):
         (["evaluate", "--bundle", "nowhere"], "error: bundle must be a folder with configs/train.json, got 'nowhere'."),
         (["report", "--results", "nowhere"], "error: results_dir must"),
         (
-            ["train", "--bundle", "out/mni152_unetr_segmentation", "--attack", "pgd"],
-            "error: attack must come with --vaft",
+            ["harden", "--bundle", "out/mni152_unetr_segmentation", "--recipe", "pdg"],
+            "error: recipe must be one of ['frequency_pgd', 'mixed', 'n_fgsm'",
         ),
         (
             ["evaluate", "--bundle", "out/mni152_unetr_segmentation", "--attack", "pgx"],

@@ -11,11 +11,12 @@ from monai.bundle import ConfigParser
 from monai.data import list_data_collate
 from monai.engines import IterationEvents
 from monai.handlers import MeanDice, from_engine
+from torch import nn
 
-from vafa_monai.attacks import FGSM, PGD, Attack, Identity
+from vafa_monai.attacks import FGSM, PGD, Attack, Curriculum, Identity
 from vafa_monai.handlers import AdversarialTrainingHandler
 from vafa_monai.inferers import TwoPassInferer
-from vafa_monai.losses import AdversarialConsistencyLoss, dice_ce
+from vafa_monai.losses import AdversarialConsistencyLoss, KLDivergenceLoss, dice_ce
 
 LOSS = AdversarialConsistencyLoss()
 STARTED, FORWARD = Events.ITERATION_STARTED, IterationEvents.FORWARD_COMPLETED
@@ -145,6 +146,35 @@ def test_images_under_another_key_are_attacked(loader, cases, trainer, probe, ti
     handlers = [AdversarialTrainingHandler(FGSM(), image_key="mri"), batches]
     trainer(tiny_network, handlers, LOSS, prepare_batch=prepare).run()
     assert batches.found == [(4, 1, 11, 9, 6), (2, 1, 11, 9, 6)]
+
+
+def test_curriculum_gives_every_batch_the_attack_of_its_number(trainer, probe, normalized_network, monkeypatch):
+    used = []
+    run = PGD.run
+    monkeypatch.setattr(PGD, "run", lambda attack, *arguments: used.append(attack) or run(attack, *arguments))
+    curriculum = Curriculum(attacks=[PGD(steps=1, random_start=True), PGD(steps=2, random_start=True)], seed=4)
+    trainer(normalized_network, [AdversarialTrainingHandler(curriculum)], LOSS, max_epochs=3).run()
+    assert used == [curriculum.at(batch) for batch in range(6)]
+    assert len({attack.seed for attack in used}) == 6
+
+
+def test_attack_away_from_the_prediction_needs_no_labels(cases, trainer, probe, normalized_network):
+    """TRADES: what is climbed is the divergence from the logits of the clean volumes, in eval mode."""
+    attack = PGD(steps=2, random_start=True, loss_function=KLDivergenceLoss())
+    seen = probe(FORWARD, lambda engine: engine.state.output["image"].as_tensor().clone())
+    start = copy.deepcopy(normalized_network)
+    trainer(normalized_network, [AdversarialTrainingHandler(attack, target="prediction"), seen], LOSS).run()
+    clean = list_data_collate(cases[:2])["image"].as_tensor()
+    with torch.no_grad():
+        logits = start.eval()(clean)
+    assert torch.equal(seen.found[0][2:], attack(clean, logits, start))
+
+
+def test_prediction_of_one_channel_is_no_target(trainer):
+    handler = AdversarialTrainingHandler(PGD(steps=1), target="prediction")
+    engine = trainer(nn.Conv3d(1, 1, 1), [handler], nn.MSELoss())
+    with pytest.raises(ValueError, match="network must return one channel for each class, background first, got 1"):
+        engine.run()
 
 
 def test_handler_can_be_built_from_json():

@@ -109,6 +109,16 @@ def test_loss_from_json_equals_the_function(name):
     assert loss(adversarial, clean) == frequency_consistency(adversarial, clean, name, (5, 2, 3))
 
 
+def test_probabilities_are_compared_if_asked_and_their_size_cannot_be_changed():
+    adversarial, clean = logits()
+    expected = frequency_consistency(adversarial.softmax(1), clean.softmax(1), "sum")
+    loss = FrequencyConsistencyLoss("sum", softmax=True)
+    torch.testing.assert_close(loss(adversarial, clean), expected)
+    torch.testing.assert_close(loss(adversarial + 5, clean - 3), expected)
+    with pytest.raises(ValueError, match="network must return one channel for each class"):
+        loss(adversarial[:, :1], clean[:, :1])
+
+
 def test_logits_of_different_shapes_are_refused():
     with pytest.raises(ValueError, match=r"target must .* of input \(2, 3, 5, 4, 6\), got \(2, 3, 5, 4, 5\)"):
         frequency_consistency(logits()[0], logits()[1][..., 1:])

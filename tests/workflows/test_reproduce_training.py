@@ -55,9 +55,9 @@ def standard(paper_bundle, synapse_dir, small):
 
 def test_robust_model_is_trained_once_and_never_written_over(provide, standard, paper_bundle):
     origin, told = provide("vafa_fr")
-    model, record = (paper_bundle / "models" / f"model_vafa_fr.{ending}" for ending in ("pt", "json"))
+    model, record = (paper_bundle / "models" / f"paper_vafa_fr.{ending}" for ending in ("pt", "json"))
     assert origin.words == "trained by this command"
-    assert "configs/vaft.json" in told[0]
+    assert "configs/hardening/vaft_authors.json" in told[0]
     assert any(
         not torch.equal(first, second)
         for first, second in zip(
@@ -84,12 +84,13 @@ def test_robust_model_is_trained_once_and_never_written_over(provide, standard, 
 
 def test_robust_model_of_another_attack_is_trained_on_it(provide, standard, paper_bundle):
     _, told = provide("gn")
-    assert "configs/vaft.json','configs/attacks/gaussian_noise.json" in told[0]
+    assert "configs/hardening/vaft_authors.json','configs/attacks/gaussian_noise.json" in told[0]
     assert "--clean_weight 0 --adversarial_weight 1 --consistency_weight 0" in told[0]
-    log = paper_bundle / "models" / "model_gn.json"
+    log = paper_bundle / "models" / "paper_gn.json"
     assert json.loads(log.read_text())["settings"]["configs"].keys() == {
         "configs/train.json",
-        "configs/vaft.json",
+        "configs/harden.json",
+        "configs/hardening/vaft_authors.json",
         "configs/attacks/gaussian_noise.json",
     }
 

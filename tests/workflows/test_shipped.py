@@ -19,7 +19,14 @@ def test_copy_holds_real_files_with_the_content_of_the_shipped_ones(name, tmp_pa
     copy, source = copy_bundle(name, tmp_path), shipped_bundle(name)
     assert copy == tmp_path / name
     assert [path for path in copy.rglob("*") if path.is_symlink()] == []
-    for config in ("evaluate.json", "vaft.json", "attacks/pgd.json", "tracking/train_mlflow.json", "train.json"):
+    for config in (
+        "evaluate.json",
+        "harden.json",
+        "hardening/pgd.json",
+        "attacks/pgd.json",
+        "tracking/train_mlflow.json",
+        "train.json",
+    ):
         assert (copy / "configs" / config).read_bytes() == (source / "configs" / config).read_bytes()
 
 

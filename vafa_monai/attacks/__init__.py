@@ -5,6 +5,7 @@ from vafa_monai.attacks.ascent import Ascent, Iterate, ascend, climb
 from vafa_monai.attacks.attack import Attack, GradientAttack, LossAttack
 from vafa_monai.attacks.bim import BIM
 from vafa_monai.attacks.cos_pgd import CosPGD
+from vafa_monai.attacks.curriculum import Curriculum
 from vafa_monai.attacks.ensemble import AttackEnsemble, EnsembleAscent
 from vafa_monai.attacks.fgsm import FGSM
 from vafa_monai.attacks.frequency_pgd import FrequencyPGD
@@ -12,6 +13,7 @@ from vafa_monai.attacks.gaussian_noise import GaussianNoise
 from vafa_monai.attacks.goal_attack import GoalAscent, GoalAttack, GoalSource
 from vafa_monai.attacks.grey_level import OutputNorm
 from vafa_monai.attacks.identity import Identity
+from vafa_monai.attacks.n_fgsm import NFGSM
 from vafa_monai.attacks.norm import Norm
 from vafa_monai.attacks.organ_goal import EraseOrgan, OrganGoal, SwapOrgans
 from vafa_monai.attacks.organ_shape import GrowOrgan, MoveOrgan, ShrinkOrgan
@@ -31,12 +33,14 @@ __all__ = [
     "APGD",
     "BIM",
     "FGSM",
+    "NFGSM",
     "PGD",
     "VAFA",
     "Ascent",
     "Attack",
     "AttackEnsemble",
     "CosPGD",
+    "Curriculum",
     "EnsembleAscent",
     "EraseOrgan",
     "FrequencyPGD",

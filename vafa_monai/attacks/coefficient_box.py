@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vafa_monai.attacks.grey_level import LEVELS
+from vafa_monai.attacks.noise import uniform_like
 from vafa_monai.frequency import block_idct, split_blocks
 
 __all__ = ["CoefficientBox", "band_mask", "block_rms"]
@@ -55,6 +56,8 @@ class CoefficientBox:
         block_size: block edges ``(h, w, d)`` in voxels; blocks reach over the far ends of the volume.
         radius: largest change of a coefficient, in grey levels.
         band: lowest and highest frequency that may change; see :func:`band_mask`.
+        start_seed: start at a random point of the box, drawn by this seed and the same for every sample, instead of at
+            no difference.
     """
 
     clean: Tensor
@@ -62,12 +65,16 @@ class CoefficientBox:
     block_size: Sequence[int]
     radius: float
     band: Sequence[float] = (0.0, 1.0)
+    start_seed: int | None = None
 
     def start(self) -> Tensor:
-        """Return no difference, of shape ``(B, C, blocks along H, W and D, h, w, d)``, in float32 or better."""
+        """Return the first difference, of shape ``(B, C, blocks along H, W and D, h, w, d)``, in float32 or better."""
         padded = [size + -size % edge for size, edge in zip(self.clean.shape[2:], self.block_size, strict=True)]
         dtype = torch.promote_types(self.clean.dtype, torch.float32)
-        return split_blocks(self.clean.new_zeros((*self.clean.shape[:2], *padded), dtype=dtype), self.block_size)
+        nothing = split_blocks(self.clean.new_zeros((*self.clean.shape[:2], *padded), dtype=dtype), self.block_size)
+        if self.start_seed is None:
+            return nothing
+        return self.project(self.radius * uniform_like(nothing, self.start_seed))
 
     def apply(self, variable: Tensor, step: int) -> Tensor:
         """Return the attacked volume, clipped to ``value_range``."""

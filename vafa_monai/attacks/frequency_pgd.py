@@ -38,6 +38,8 @@ class FrequencyPGD(GradientAttack):
         band: lowest and highest frequency that may change, in [0, 1]; ``(0, c)`` and ``(c, 1)`` share no coefficient.
         steps: number of steps.
         step_size: length of a step, in grey levels; ``None`` is ``2.5 * (q_max / 2) / steps``.
+        random_start: start at a random point of the box instead of the clean volume.
+        seed: seed of that point; the same for every sample.
         iterate: ``"best"``, sample by sample, or ``"last"``.
         loss_function: loss of ``(logits, targets)``; the default is soft Dice plus cross entropy.
         targeted: descend towards ``targets``.
@@ -59,6 +61,8 @@ class FrequencyPGD(GradientAttack):
     band: Sequence[float] = (0.0, 1.0)
     steps: int = 20
     step_size: float | None = None
+    random_start: bool = False
+    seed: int = 0
     iterate: Iterate | str = Iterate.BEST
 
     def __post_init__(self) -> None:
@@ -88,7 +92,8 @@ class FrequencyPGD(GradientAttack):
 
     def _box(self, inputs: Tensor) -> CoefficientBox:
         """Return what may change."""
-        return CoefficientBox(inputs, self.value_range, self.block_size, self.q_max / 2, self.band)
+        start = self.seed if self.random_start else None
+        return CoefficientBox(inputs, self.value_range, self.block_size, self.q_max / 2, self.band, start)
 
     def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
         return self._box(clean).excess(adv)

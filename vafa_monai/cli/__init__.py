@@ -20,7 +20,7 @@ from vafa_monai.cli.compare_command import compare, leaderboard
 from vafa_monai.cli.data_command import convert, phantom, prepare
 from vafa_monai.cli.nnunet_command import audit_nnunet
 from vafa_monai.cli.report_command import demo, report, reproduce
-from vafa_monai.cli.run_command import attack, evaluate, train
+from vafa_monai.cli.run_command import attack, evaluate, harden, train
 from vafa_monai.cli.say import clean, complain
 from vafa_monai.cli.share_command import bundle, fetch, label_app, package
 
@@ -35,6 +35,7 @@ __all__ = [
     "demo",
     "evaluate",
     "fetch",
+    "harden",
     "label_app",
     "leaderboard",
     "main",
@@ -49,7 +50,7 @@ __all__ = [
 CHAPTERS: dict[str, tuple[Callable[..., None], ...]] = {
     "Try it": (demo, phantom),
     "Prepare": (bundle, prepare, convert),
-    "Train and attack": (train, evaluate, attack, benchmark),
+    "Train and attack": (train, harden, evaluate, attack, benchmark),
     "Audit": (audit, audit_nnunet),
     "Read": (report, compare, leaderboard, reproduce),
     "Share": (package, fetch, label_app),

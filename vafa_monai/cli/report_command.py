@@ -73,7 +73,7 @@ def reproduce(  # noqa: PLR0913 - the arguments of the reproduction
         checkpoint: weights of the standard model, a path from here or from the bundle; by default ``models/model.pt``.
         **overrides: config ids and values, for every run that has them.
     """
-    run = BundleRun(bundle=Path(bundle), overlays=["vaft", "evaluate"])
+    run = BundleRun(bundle=Path(bundle), overlays=["harden", "hardening/vaft_authors", "evaluate"])
     words = beside(overrides, ckpt_path=checkpoint)
     settings = ReproductionSettings(
         table=table,

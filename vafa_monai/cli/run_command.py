@@ -1,4 +1,4 @@
-"""Commands that run the configs of one bundle: train, evaluate, attack."""
+"""Commands that run the configs of one bundle: train, harden, evaluate, attack."""
 
 from __future__ import annotations
 
@@ -15,36 +15,53 @@ from vafa_monai.cli.say import log, say
 from vafa_monai.workflows import BundleRun
 from vafa_monai.workflows.override import checkpoint_file
 
-__all__ = ["attack", "beside", "checkpoint_files", "evaluate", "names", "overrides_of", "train"]
+__all__ = ["attack", "beside", "checkpoint_files", "evaluate", "harden", "names", "overrides_of", "train"]
 
 TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "mlflow": ("mlflow",)}
 
 
-def train(
-    bundle: str,
-    dataset_dir: str | None = None,
-    vaft: bool = False,
-    attack: str | None = None,
-    checkpoint: str | None = None,
-    tracking: str | None = None,
-    **overrides: Any,
-) -> None:
-    """Train the model of a bundle, or harden it.
+def train(bundle: str, dataset_dir: str | None = None, tracking: str | None = None, **overrides: Any) -> None:
+    """Train the standard model of a bundle, to ``models/model.pt``.
 
     Args:
         bundle: folder of the bundle.
         dataset_dir: folder of the data; by default the one of the bundle.
-        vaft: adversarial training from ``models/model.pt`` to ``models/model_vaft.pt``.
-        attack: name of the attack to train on, of ``configs/attacks``; with ``vaft`` only.
-        checkpoint: weights to harden, a path from here or from the bundle; with ``vaft`` only.
         tracking: ``tensorboard`` or ``mlflow``, where losses and scores are to be seen, too.
         **overrides: config ids and values, such as ``--epochs 20`` or ``--network_def#feature_size 16``.
     """
-    for name, value in (("attack", attack), ("checkpoint", checkpoint)):
-        if value is not None and not vaft:
-            raise ValueError(f"{name} must come with --vaft, got {value!r} without it.")
-    overlays = [*(["vaft"] if vaft else []), *([f"attacks/{attack}"] if attack else []), *tracked("train", tracking)]
-    words = beside(overrides, dataset_dir=dataset_dir, pretrained_file=checkpoint)
+    trained(bundle, tracked("train", tracking), beside(overrides, dataset_dir=dataset_dir))
+
+
+def harden(
+    bundle: str,
+    recipe: str,
+    dataset_dir: str | None = None,
+    start: str | None = None,
+    attack: str | None = None,
+    tracking: str | None = None,
+    **overrides: Any,
+) -> None:
+    """Harden the standard model of a bundle by a recipe, to ``models/model_<recipe>.pt``.
+
+    Args:
+        bundle: folder of the bundle.
+        recipe: name of the recipe, of ``configs/hardening``.
+        dataset_dir: folder of the data; by default the one of the bundle.
+        start: weights to start from, a path from here or from the bundle; by default ``models/model.pt``.
+        attack: name of another attack to train on, of ``configs/attacks``; by default the one of the recipe.
+        tracking: ``tensorboard`` or ``mlflow``, where losses and scores are to be seen, too.
+        **overrides: config ids and values, such as ``--epochs 20`` or ``--clean_weight 0.3``.
+    """
+    known = sorted(path.stem for path in (Path(bundle) / "configs" / "hardening").glob("*.json"))
+    if known and recipe not in known:
+        raise ValueError(f"recipe must be one of {known}, got {recipe!r}.")
+    overlays = ["harden", f"hardening/{recipe}", *([f"attacks/{attack}"] if attack else [])]
+    words = beside(overrides, dataset_dir=dataset_dir, pretrained_file=start)
+    trained(bundle, [*overlays, *tracked("train", tracking)], words)
+
+
+def trained(bundle: str, overlays: list[str], words: dict[str, Any]) -> None:
+    """Train by a chain of configs, after its cases were checked."""
     run = prepared(bundle, overlays, words)
     announce(run)
     run.check()

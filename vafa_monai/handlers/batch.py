@@ -16,8 +16,9 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from vafa_monai.attacks.isolation import isolated, require_tensor
 from vafa_monai.handlers.room import Room, attack_in_room
 from vafa_monai.inferers import InferredNetwork, PassCounter, evaluating, whole_network
+from vafa_monai.losses.voxel_loss import require_channels
 
-__all__ = ["AdversarialKeys", "AttackedBatch", "append_to_batch", "attack_batch"]
+__all__ = ["AdversarialKeys", "AttackTarget", "AttackedBatch", "append_to_batch", "attack_batch"]
 
 FULL_PRECISION = 1e-3  # of the largest logit: another order of sums, a compiler, TF32
 
@@ -31,6 +32,13 @@ class AdversarialKeys(StrEnum):
     CLEAN_IMAGE = "clean_image"
     GRID_PRED = "grid_pred"
     NATIVE_LABEL = "native_label"
+
+
+class AttackTarget(StrEnum):
+    """What an attack leads away from: the truth, or what the network says of the clean volume."""
+
+    LABEL = "label"
+    PREDICTION = "prediction"
 
 
 class AttackedBatch(NamedTuple):
@@ -48,7 +56,11 @@ class AttackedBatch(NamedTuple):
 
 
 def attack_batch(
-    engine: Any, attack: Callable[..., Tensor], windows_per_gradient: int | None = None, compiled: bool = False
+    engine: Any,
+    attack: Callable[..., Tensor],
+    windows_per_gradient: int | None = None,
+    compiled: bool = False,
+    target: AttackTarget = AttackTarget.LABEL,
 ) -> AttackedBatch:
     """Attack the batch of ``engine`` through its own inferer and network in eval mode.
 
@@ -62,6 +74,7 @@ def attack_batch(
         attack: attack of :mod:`vafa_monai.attacks`.
         windows_per_gradient: number of windows of a cheap gradient.
         compiled: attack the network through :func:`torch.compile`.
+        target: what the attack is given as targets: the labels, or the logits of the clean volumes.
 
     Returns:
         The inputs ``(B, C, H, W, D)`` as the engine prepares them, their attacked version, and what the attack did.
@@ -69,7 +82,7 @@ def attack_batch(
     Raises:
         TypeError: if the batch is no dictionary.
         ValueError: if ``windows_per_gradient`` is given, but the inferer is no sliding window, or if the engine gives
-            its network more than volumes.
+            its network more than volumes, or if a prediction is the target and has one channel.
         RuntimeError: if memory is too small for one window of one volume, or if what is attacked and what is evaluated
             give different logits of the first volume.
     """
@@ -79,10 +92,20 @@ def attack_batch(
     if getattr(attack, "asks_network", True):
         _require_same_network(engine, whole)
     with evaluating(whole), _precision(engine), PassCounter(network) as passes:
+        if target == AttackTarget.PREDICTION:
+            targets = _predicted(whole, inputs)
         room: Room | None = getattr(engine.state, "attack_room", None)
         adv, details, engine.state.attack_room = attack_in_room(attack, inputs, targets, whole, room)
     cost = {"forward": passes.forward, "backward": passes.backward}
     return AttackedBatch(inputs, convert_to_dst_type(adv, dst=inputs)[0], details, cost)
+
+
+def _predicted(whole: nn.Module, inputs: Tensor) -> Tensor:
+    """Return the logits of clean volumes as targets that are no class indices."""
+    with torch.no_grad(), isolated(whole, inputs.device):
+        logits = require_tensor(whole(_plain(inputs).clone())).detach()
+    require_channels(logits.shape[1])
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _require_same_network(engine: Any, whole: nn.Module) -> None:

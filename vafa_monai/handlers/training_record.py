@@ -44,6 +44,7 @@ PLACES_AND_MEANS = {  # config ids that change where, how fast and how long, not
     "output_dir",
     "own_start",
     "pretrained_file",
+    "recipe_name",
     "resume",
     "resume_dir",
     "resume_interval",

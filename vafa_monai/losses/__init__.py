@@ -4,6 +4,7 @@ from vafa_monai.losses.adversarial_consistency import AdversarialConsistencyLoss
 from vafa_monai.losses.block_ssim import BlockSSIMLoss, block_ssim, block_statistics, ssim_to_blocks
 from vafa_monai.losses.frequency_consistency import FrequencyConsistencyLoss, frequency_consistency
 from vafa_monai.losses.jensen_shannon import JensenShannonLoss, jensen_shannon
+from vafa_monai.losses.kl_divergence import KLDivergenceLoss, kl_divergence
 from vafa_monai.losses.margin import MarginLoss, margin
 from vafa_monai.losses.masked_cross_entropy import MaskedCrossEntropyLoss, masked_cross_entropy
 from vafa_monai.losses.weighted_cross_entropy import CosPGDLoss, SegPGDLoss, cospgd_weight, segpgd_weight
@@ -14,6 +15,7 @@ __all__ = [
     "CosPGDLoss",
     "FrequencyConsistencyLoss",
     "JensenShannonLoss",
+    "KLDivergenceLoss",
     "MarginLoss",
     "MaskedCrossEntropyLoss",
     "SegPGDLoss",
@@ -24,6 +26,7 @@ __all__ = [
     "frequency_consistency",
     "generalized_dice",
     "jensen_shannon",
+    "kl_divergence",
     "margin",
     "masked_cross_entropy",
     "segpgd_weight",

@@ -298,7 +298,7 @@ def truth(name: str, word: str) -> bool:
         ValueError: if it says neither.
 
     Example:
-        >>> truth("vaft", "False")
+        >>> truth("quick", "False")
         False
     """
     if word.lower() not in TRUTHS:

@@ -99,7 +99,7 @@ class PaperRuns:
         """Return the models in the order in which they are measured: the standard one first."""
         folder = self.output / "models" if self.settings.quick else self.bundle / "models"
         hardened = [
-            Model(name=f"robust_{one.key}", title=one.title, file=folder / f"model_{one.key}.pt", hardening=one)
+            Model(name=f"robust_{one.key}", title=one.title, file=folder / f"paper_{one.key}.pt", hardening=one)
             for one in self.setting.hardenings
         ]
         return [self.standard, *hardened]

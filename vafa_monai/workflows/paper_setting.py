@@ -31,6 +31,7 @@ BUDGETS: Mapping[str, tuple[int, int]] = MappingProxyType({"synapse": (4, 20), "
 BUNDLES = tuple(f"{dataset}_{network}" for dataset in BUDGETS for network in ("unetr", "unetrpp"))
 FIGURE = "figure2"
 VOXEL_ATTACKS = ("pgd", "fgsm", "bim")
+RECIPE = ("harden", "hardening/vaft_authors")
 ADVERSARIAL_ONLY: Mapping[str, Any] = {"clean_weight": 0, "adversarial_weight": 1, "consistency_weight": 0}
 EVERY_TERM: Mapping[str, Any] = dict.fromkeys(ADVERSARIAL_ONLY, 1)
 
@@ -183,20 +184,19 @@ def _hardenings(levels: int, q_max: int) -> list[Hardening]:
         Hardening(
             key=key,
             title=f"M_{key.upper()}",
-            overlays=["vaft", f"attacks/{overlay}"],
+            overlays=[*RECIPE, f"attacks/{overlay}"],
             overrides={**attack.overrides, **ADVERSARIAL_ONLY},
             setting=f"trained on {key.upper()}, attacked windows only",
         )
         for key, overlay, attack in attacks
     ]
-    trained_on = vafa(q_max, BLOCK, None).overrides  # vaft.json brings the attack itself
-    normalization = {"consistency_normalization": "authors"}
+    trained_on = vafa(q_max, BLOCK, None).overrides  # the recipe brings the attack itself
     terms = "clean and attacked windows and their frequency consistency"
-    kinds = (("vafa", ADVERSARIAL_ONLY, "attacked windows only"), ("vafa_fr", {**EVERY_TERM, **normalization}, terms))
+    kinds = (("vafa", ADVERSARIAL_ONLY, "attacked windows only"), ("vafa_fr", EVERY_TERM, terms))
     for key, weights, words in kinds:
         title, setting = f"M_{key.upper().replace('_', '-')}", f"trained on VAFA, {words}"
         overrides = {**trained_on, **weights}
-        models.append(Hardening(key=key, title=title, overlays=["vaft"], overrides=overrides, setting=setting))
+        models.append(Hardening(key=key, title=title, overlays=RECIPE, overrides=overrides, setting=setting))
     return models
 
 

@@ -1,0 +1,118 @@
+"""Every recipe as the line that ``vafa-monai harden`` prints, run by MONAI in a fork, which needs no time to import."""
+
+import json
+import logging
+import multiprocessing
+import os
+import runpy
+import shlex
+import shutil
+import sys
+import traceback
+from ast import literal_eval
+from pathlib import Path
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from vafa_monai.workflows import BundleRun
+
+CONFIGS = Path(__file__).parents[2] / "bundles" / "overlays"
+RECIPES = sorted(path.stem for path in (CONFIGS / "hardening").glob("*.json"))
+FORK = multiprocessing.get_context("fork")
+ONE_CASE = "$monai.data.load_decathlon_datalist(@datalist, True, 'validation')[:1]"
+SHORT = {"epochs": 1, "block_size": [8, 8, 8], "overlap": 0.0, "validate#data": ONE_CASE}
+
+
+def run_line(line, folder, log):
+    """Run ``python -m monai.bundle run …`` as a process that has imported it would."""
+    with log.open("w", buffering=1) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        sys.stdout = sys.stderr = sys.__stderr__ = file
+        logging.raiseExceptions = False  # handlers of this process write to what the fork has closed
+        os.chdir(folder)
+        python, module, name, *words = shlex.split(line)
+        assert (python, module) == ("python", "-m")
+        sys.argv = [name, *words]
+        try:
+            runpy.run_module(name, run_name="__main__", alter_sys=True)
+        except SystemExit as end:  # whose sentence the interpreter would tell
+            file.write("" if isinstance(end.code, int) else f"{end.code}\n")
+            raise SystemExit(end.code if isinstance(end.code, int) else 1) from None
+        except Exception:
+            traceback.print_exc(file=file)
+            raise
+
+
+def literal(value):
+    try:
+        return literal_eval(str(value))
+    except (SyntaxError, ValueError):
+        return value
+
+
+@pytest.fixture(scope="module")
+def start(make_bundle, small):
+    """A bundle with weights of no training."""
+    folder = make_bundle("start")
+    parser = ConfigParser()
+    parser.read_config(str(folder / "configs" / "train.json"))
+    parser.update({name: literal(value) for name, value in small.items() if name.startswith(("network", "roi"))})
+    parser.parse()
+    torch.manual_seed(0)
+    torch.save(parser.get_parsed_content("network_def").state_dict(), folder / "models" / "model.pt")
+    return folder
+
+
+@pytest.fixture
+def harden(start, small, tmp_path):
+    """Return a function that hardens a copy; it returns the exit code, what was said and the bundle."""
+
+    def run(recipe, overlays=(), folder=None, **overrides):
+        copy = folder or Path(shutil.copytree(start, tmp_path / start.name, dirs_exist_ok=True))
+        values = {name: literal(value) for name, value in {**small, **SHORT, **overrides}.items()}
+        own = [*overlays] if recipe is None else ["harden", f"hardening/{recipe}", *overlays]
+        line = BundleRun(bundle=copy, overlays=own, overrides=values).command()
+        process = FORK.Process(target=run_line, args=(line, copy, tmp_path / "log"))
+        process.start()
+        process.join(120)
+        return process.exitcode, (tmp_path / "log").read_text(), copy
+
+    return run
+
+
+def weights(folder, name):
+    return torch.load(folder / "models" / f"{name}.pt", weights_only=True)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_hardens_by_its_line(recipe, harden):
+    steps = {} if recipe == "n_fgsm" else {"attack_steps": 1}
+    code, told, folder = harden(recipe, **steps)
+    assert code == 0, told[-3000:]
+    before, after = weights(folder, "model"), weights(folder, f"model_{recipe}")
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    record = json.loads((folder / "eval" / "resume" / f"model_{recipe}" / "training.json").read_text())
+    assert record["facts"]["strength_factor"] == (1.0 if recipe.startswith("vaft") else 2.0)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "sentence"),
+    [
+        ("pgd", {"network_def#feature_size": 8}, "checkpoint must hold the weights of this UNETR"),
+        ("vaft_authors", {"q_max": 3}, "q_min must be positive and at most q_max=3.0, got 5."),
+        ("mixed", {"threat_weights": [1, 2]}, "weights must be one for each of 3 attacks, not all 0, got [1, 2]."),
+        ("pgd", {"validate#data": []}, "val_data must hold at least one case, got an empty list."),
+        ("pgd", {"pretrained_file": "nowhere.pt"}, "checkpoint must be a file, got 'nowhere.pt'"),
+    ],
+    ids=["network", "strength", "weights", "validation", "start"],
+)
+def test_bad_input_ends_with_one_sentence_before_anything_is_written(recipe, overrides, sentence, harden):
+    code, told, folder = harden(recipe, **overrides)
+    assert code == 1
+    assert sentence in told
+    assert sorted(path.name for path in (folder / "models").iterdir() if not path.name.startswith(".")) == ["model.pt"]
+    assert not (folder / "eval").exists()
