@@ -17,7 +17,13 @@ BUNDLES = [
     "acdc_unetrpp_segmentation",
     *(
         pytest.param(name, marks=pytest.mark.slow)
-        for name in ("acdc_unetr_segmentation", "synapse_unetr_segmentation", "synapse_unetrpp_segmentation")
+        for name in (
+            "acdc_unetr_segmentation",
+            "hippocampus_unetr_segmentation",
+            "hippocampus_unetrpp_segmentation",
+            "synapse_unetr_segmentation",
+            "synapse_unetrpp_segmentation",
+        )
     ),
 ]
 NAMES = {"input_names": ["image"], "output_names": ["pred"]}

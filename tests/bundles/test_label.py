@@ -73,7 +73,7 @@ def write_random_weights(folder):
 
 @pytest.fixture(scope="module")
 def models(trained, small, tiny, tmp_path_factory):
-    """The five bundles with small networks: one trained and hardened, the others with random weights."""
+    """The bundles with small networks: one trained and hardened, the others with random weights."""
     place = tmp_path_factory.mktemp("models")
     for name in BUNDLES:
         folder = Path(shutil.copytree(trained if name == NAME else ROOT / name, place / name))
