@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -105,3 +112,56 @@ def unseen_cases(session_cases: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """The same, to do with as one likes."""
     volumes, labels = session_cases
     return volumes.clone(), labels.clone()
+
+
+# Killed
+
+
+def die_at_rename(number: int, of: str) -> None:
+    """Let this process kill itself at a rename to a name: 0 is right before the first of them, 1 right after it."""
+    numbers = count()
+
+    def dying(rename: Callable[..., Path]) -> Callable[..., Path]:
+        def renamed(self: Path, target: object) -> Path:
+            is_last = Path(str(target)).match(of) and next(numbers) == number // 2
+            if is_last and number % 2 == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            moved = rename(self, target)
+            if is_last:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return moved
+
+        return renamed
+
+    Path.replace, Path.rename = dying(Path.replace), dying(Path.rename)
+
+
+def call_and_kill(call: Callable[[], object], *, seconds: float = 300, rename: int | None = None, of: str = "*") -> int:
+    """Call in a copy of this process and kill that after some seconds, or at a rename; return its exit code.
+
+    It is ``-SIGKILL``, 0 if the call ended before, 1 if it raised.
+    """
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            if rename is not None:
+                die_at_rename(rename, of)
+            call()
+            code = 0
+        finally:
+            os._exit(code)
+    end, status = time.monotonic() + seconds, (0, 0)
+    while status[0] == 0 and time.monotonic() < end:
+        status = os.waitpid(child, os.WNOHANG)
+        time.sleep(0.002)
+    if status[0] == 0:
+        os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status[1])
+
+
+@pytest.fixture(scope="session")
+def kill() -> Callable[..., int]:
+    """Return :func:`call_and_kill`."""
+    return call_and_kill

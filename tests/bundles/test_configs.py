@@ -27,6 +27,7 @@ CHAINS = [
     ["train", "evaluate", "attack"],
     ["train", "evaluate", "tiles"],
     ["train", "evaluate", "zscored"],
+    ["train", "evaluate", "tiles", "zscored"],
     *(
         ["train", *more, f"tracking/{kind}_{tool}"]
         for kind, more in (("train", []), ("evaluate", ["evaluate"]))
@@ -137,6 +138,27 @@ def test_tiles_wrap_whatever_attack_was_chosen(bundle):
     tiled = parser.get_parsed_content("applied_attack")
     assert tiled.attack == parser.get_parsed_content("attack")
     assert list(tiled.roi_size) == parser.get_parsed_content("roi_size")
+
+
+@pytest.mark.parametrize(
+    "overlays",
+    [
+        ["attacks/bim", "tiles", "zscored"],
+        ["attacks/bim", "zscored", "tiles"],
+        ["zscored", "tiles", "attacks/bim"],
+        ["attack", "tiles", "zscored", "attacks/bim"],
+    ],
+    ids=" ".join,
+)
+def test_tiles_and_standardized_volumes_combine_in_any_order(overlays):
+    parser = parsed(BUNDLES[0], ["train", "evaluate", *overlays])
+    adapter = parser.get_parsed_content("applied_attack")
+    assert [type(one).__name__ for one in (adapter, adapter.attack, adapter.attack.attack)] == [
+        "RangeAdapter",
+        "TiledAttack",
+        "BIM",
+    ]
+    assert adapter.attack.attack == parser.get_parsed_content("attack")
 
 
 @every_bundle

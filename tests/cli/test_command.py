@@ -231,6 +231,49 @@ def test_what_cannot_be_meant_is_refused_before_anything(words, sentence, folder
     assert sorted(folder.rglob("*")) == before
 
 
+UNREAD = {  # each is an id of the configs, and nothing in that run reads it
+    "radius of VAFA": (
+        [*EVALUATE, "--attack", "vafa_audit", "--eps", "0.1"],
+        "'eps' for train, evaluate, att",
+    ),
+    "steps of one step": ([*EVALUATE, "--attack", "fgsm", "--attack_steps", "9"], "'attack_steps'"),
+    "table of PGD": ([*EVALUATE, "--attack", "pgd", "--q_max", "9"], "'q_max'"),
+    "part of a config": ([*EVALUATE, "--train#sampler#num_samples", "9"], "'train#sampler#num_samples'"),
+    "rate of an evaluation": ([*EVALUATE, "--learning_rate", "0.1"], "'learning_rate'"),
+    "radius of a training": (["train", "B", "--eps", "0.1"], "'eps' for train."),
+    "hardening of a training": (["train", "B", "--hardening#clean_weight", "1"], "'hardening#clean_weight' for train."),
+    "all of a benchmark": (["benchmark", "B", "data", "--attacks", "identity,vafa_2d", "--eps", "1"], "'eps'"),
+    "rate of an audit": (["audit", "B", "data", "--learning_rate", "1"], "'learning_rate'"),
+    "saving": (["attack", "B", "vafa_2d", "--eps", "8 grey"], "'eps'"),
+}
+
+
+@pytest.mark.parametrize(("words", "sentence"), UNREAD.values(), ids=UNREAD)
+def test_id_that_nothing_in_a_run_reads_is_refused_before_anything(words, sentence, folder, asked, run):
+    ended = run(*words)
+    assert ended.startswith("error: override must be an id that something in this run reads, got ")
+    assert sentence in ended
+    assert asked == []
+
+
+READ = {
+    "one of two attacks": ["benchmark", "B", "data", "--attacks", "vafa_2d,pgd", "--eps", "0.1"],
+    "argument that the config leaves out": [*EVALUATE, "--attack", "pgd", "--attack#norm", "l2"],
+    "argument of a radius": [*EVALUATE, "--attack", "pgd", "--radius#value", "0.1"],
+    "disabled component": [*EVALUATE, "--save_predictions", "true"],
+    "below a list": ["train", "B", "--train#random_transforms#3#prob", "0.1"],
+    "hardening": ["train", "B", "--vaft", "--hardening#clean_weight", "1"],
+    "adversarial folder": ["attack", "B", "pgd", "--adv_dir", "adv", "--eps", "8 grey"],
+    "audit": ["audit", "B", "data", "--num_cases", "1", "--overlap", "0", "--eps", "0.1", "--network_def#mlp_dim", "9"],
+}
+
+
+@pytest.mark.parametrize("words", READ.values(), ids=READ)
+def test_id_that_something_in_a_run_reads_is_taken(words, folder, asked, run):
+    assert run(*words) == 0
+    assert asked
+
+
 # What a value means
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -467,19 +465,6 @@ def test_label_within_the_tolerance_gets_the_affine_of_its_image(
 # Killed
 
 
-def killed_after(seconds: float, prepare: Callable, *arguments: object, **settings: object) -> None:
-    """Call a function in a process of its own and kill that without a chance to clean up."""
-    process = os.fork()
-    if not process:
-        try:
-            prepare(*arguments, **settings)
-        finally:
-            os._exit(0)
-    time.sleep(seconds)
-    os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
-
-
 @pytest.mark.parametrize(
     ("shares", "always"),
     [
@@ -488,12 +473,12 @@ def killed_after(seconds: float, prepare: Callable, *arguments: object, **settin
     ],
     ids=["three moments", "twenty moments"],
 )
-def test_preparation_that_was_killed_ends_as_one_that_was_not(synapse_raw, tmp_path, shares, always):
+def test_preparation_that_was_killed_ends_as_one_that_was_not(synapse_raw, tmp_path, shares, always, kill):
     start = time.monotonic()
     expected = list_hashes(prepare_synapse(synapse_raw, tmp_path / "whole", allow_missing=True).parent)
     whole, output = time.monotonic() - start, tmp_path / "killed" / "output"
     for share in shares:
-        killed_after(share * whole, prepare_synapse, synapse_raw, output, allow_missing=True)
+        kill(lambda: prepare_synapse(synapse_raw, output, allow_missing=True), seconds=share * whole)
         assert not output.exists() or list_hashes(output) == expected
         if always or share == shares[-1]:
             assert list_hashes(prepare_synapse(synapse_raw, output, allow_missing=True).parent) == expected

@@ -11,11 +11,9 @@ import json
 import os
 import pickle
 import shutil
-import signal
 import stat
 import subprocess
 import threading
-import time
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -476,24 +474,12 @@ def test_two_downloads_of_one_address_do_not_mix(served, tmp_path):
             fetch_bundle(address, tmp_path)
 
 
-def killed_after(seconds, source, output):
-    """Start to fetch in a copy of this process and kill it."""
-    child = os.fork()
-    if child == 0:
-        with contextlib.suppress(BaseException):
-            fetch_bundle(str(source), output)
-        os._exit(0)
-    time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-
-
 @pytest.mark.parametrize("moments", [[0.02, 0.2], pytest.param([n / 20 for n in range(20)], marks=pytest.mark.slow)])
-def test_killed_fetch_leaves_nothing_half_and_the_next_gives_the_same(moments, packaged, tmp_path):
+def test_killed_fetch_leaves_nothing_half_and_the_next_gives_the_same(moments, packaged, tmp_path, kill):
     expected = folder_sha256(fetch_bundle(str(packaged), tmp_path / "expected"))
     for number, seconds in enumerate(moments):
         output = tmp_path / str(number)
-        killed_after(seconds, packaged, output)
+        kill(functools.partial(fetch_bundle, str(packaged), output), seconds=seconds)
         for there in output.glob("[!.]*"):
             assert folder_sha256(there) == expected
             shutil.rmtree(there)

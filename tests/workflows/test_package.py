@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shutil
-import signal
 import tempfile
-import time
 import zipfile
 from pathlib import Path
 
@@ -302,7 +298,7 @@ def test_version_that_would_lead_elsewhere_is_refused(version, bundle):
 
 
 @pytest.mark.parametrize("moments", [[0.1, 0.5], pytest.param([n / 10 for n in range(20)], marks=pytest.mark.slow)])
-def test_killed_package_is_not_there_and_the_next_is_the_same(moments, small_bundle, tmp_path, monkeypatch):
+def test_killed_package_is_not_there_and_the_next_is_the_same(moments, small_bundle, tmp_path, monkeypatch, kill):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
@@ -310,14 +306,7 @@ def test_killed_package_is_not_there_and_the_next_is_the_same(moments, small_bun
     for number, seconds in enumerate(moments):
         output = tmp_path / str(number) / "one.zip"
         job = Package(bundle=small_bundle, output=output, smoke=False)
-        child = os.fork()
-        if child == 0:
-            with contextlib.suppress(BaseException):
-                job.write()
-            os._exit(0)
-        time.sleep(seconds)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        kill(job.write, seconds=seconds)
         if output.exists():
             assert output.read_bytes() == expected
             output.unlink()

@@ -13,7 +13,9 @@ from vafa_monai.cli.command import parsed
 from vafa_monai.cli.run_command import checkpoint_files, names
 from vafa_monai.cli.say import log, say
 from vafa_monai.workflows import BundleAudit, BundleRun
+from vafa_monai.workflows.audit_subject import AUDITED
 from vafa_monai.workflows.override import checkpoint_file
+from vafa_monai.workflows.reach import require_read
 
 __all__ = ["KNOWN", "audit", "end_with"]
 
@@ -53,6 +55,7 @@ def audit(
         raise ValueError(f"model_names must be one for each of {files}, all different, got {labels!r}.")
     config = BundleRun(bundle=Path(bundle), overlays=["evaluate"]).config
     asked = parsed({**config, **KNOWN}, settings)
+    overrides = {name: value for name, value in asked.items() if name not in KNOWN}
     run = BundleAudit(
         bundle=Path(bundle),
         dataset_dir=Path(dataset_dir).resolve(),
@@ -61,10 +64,12 @@ def audit(
         surrogate=None if surrogate is None else str(checkpoint_file(Path(bundle), surrogate)),
         output=None if output is None else Path(output),
         settings={name: value for name, value in asked.items() if name in KNOWN},
-        overrides={name: value for name, value in asked.items() if name not in KNOWN},
+        overrides=overrides,
         command=shlex.join(["vafa-monai", *sys.argv[1:]]),
         say=say,
     )
+    changed = BundleRun(bundle=Path(bundle), overlays=["evaluate"], overrides=overrides)
+    require_read([changed], overrides, AUDITED)
     end_with(run.verdict(run.run()), strict)
 
 

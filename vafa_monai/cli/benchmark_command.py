@@ -11,6 +11,7 @@ from vafa_monai.cli.command import parsed
 from vafa_monai.cli.run_command import checkpoint_files, names
 from vafa_monai.cli.say import log, say
 from vafa_monai.workflows import Benchmark, BundleRun
+from vafa_monai.workflows.reach import require_read
 
 __all__ = ["benchmark"]
 
@@ -50,6 +51,7 @@ def benchmark(
         title=title,
         say=say,
     )
+    require_read([one.run for one in run.settings()], overrides)
     outcome = run.run()
     for name, path in outcome.files.items():
         say(f"{name}: {path}")

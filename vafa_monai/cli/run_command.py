@@ -14,6 +14,7 @@ from vafa_monai.cli.command import parsed
 from vafa_monai.cli.say import log, say
 from vafa_monai.workflows import BundleRun
 from vafa_monai.workflows.override import checkpoint_file
+from vafa_monai.workflows.reach import require_read
 
 __all__ = ["attack", "beside", "checkpoint_files", "evaluate", "harden", "names", "overrides_of", "train"]
 
@@ -160,7 +161,9 @@ def runs_of(bundle: str, overlays: list[str], checkpoint: str | None, words: dic
 def prepared(bundle: str, overlays: list[str], words: Mapping[str, Any]) -> BundleRun:
     """Return a run with what was typed; nothing is written or run yet."""
     run = BundleRun(bundle=Path(bundle), overlays=overlays)
-    return replace(run, overrides=overrides_of(run, words))
+    run = replace(run, overrides=overrides_of(run, words))
+    require_read([run], words)
+    return run
 
 
 def overrides_of(run: BundleRun, words: Mapping[str, Any]) -> dict[str, Any]:

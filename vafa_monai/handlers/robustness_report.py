@@ -196,6 +196,7 @@ class RobustnessReport:
         content["windows_per_gradient"] = getattr(engine.state, "windows_per_gradient", None)
         content["compiled"] = getattr(engine.state, "compiled", False)
         content["cases"] = [case | json.loads(more) for case, more in zip(content["cases"], told, strict=True)]
+        self.path.unlink(missing_ok=True)  # an older one, so that a kill never leaves it beside the slices of this
         with whole_file(slices) as beside:
             np.savez_compressed(beside, case=np.array(names[0]), **self._snapshot)  # type: ignore[arg-type]
         write_json(self.path, content)

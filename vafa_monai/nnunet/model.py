@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vafa_monai.audit import AuditCase
-from vafa_monai.data import extract_weights, read_checkpoint
+from vafa_monai.data import extract_weights, read_checkpoint, read_json
 from vafa_monai.data.weights import difference, flaw
 from vafa_monai.inferers import InferredNetwork, NNUNetInferer
 
@@ -184,5 +183,5 @@ def _read(path: Path) -> dict[str, Any]:
     """Return the content of a JSON file."""
     if not path.is_file():
         raise ValueError(f"folder must be one that nnUNetv2_train wrote, with {path.name}, got {str(path.parent)!r}.")
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    content: dict[str, Any] = read_json(path, path.name)
     return content

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -17,7 +16,7 @@ from torch import nn
 
 from vafa_monai.attacks import strength
 from vafa_monai.audit import AuditCase, AuditSettings, AuditSubject, Measured
-from vafa_monai.data import check_cases, read_weights, sha256
+from vafa_monai.data import check_cases, read_json, read_weights, sha256
 from vafa_monai.handlers.provenance import case_name
 from vafa_monai.workflows.bundle_run import BundleRun
 
@@ -25,6 +24,10 @@ __all__ = ["BundleModel", "load_subject"]
 
 PARTS = ("training", "validation", "test")
 FROM_BUNDLE = ("eps", "q_max", "block_size", "seed")
+CHECKED = {"num_classes": "num_classes", "value_range": "image_range", "roi_size": "least_size"}
+AUDITED: tuple[str, ...] = (*FROM_BUNDLE, *CHECKED.values(), "network_def", "device", "datalist", "classes")  # is read
+AUDITED += ("physical_range", "physical_unit", "value_range", "val_batch_size")
+AUDITED += ("validate#preprocessing", "validate#data", "validate#inferer")
 MODEL = "model.pt"  # whose metrics the metadata of a bundle state
 STATED = ("mean_dice", "val_mean_dice", "dice", "val_dice")
 
@@ -68,8 +71,7 @@ class BundleModel:
             ValueError: if a case cannot be attacked.
         """
         preprocessing, data = self.get("validate#preprocessing"), self.get("validate#data")
-        names = {"num_classes": "num_classes", "value_range": "image_range", "roi_size": "least_size"}
-        known = {argument: self.get(name) for argument, name in names.items()}
+        known = {argument: self.get(name) for argument, name in CHECKED.items()}
         check_cases(data, preprocessing=preprocessing, unique_names=True, **known)
         return [self._case(preprocessing(dict(case))) for case in data]
 
@@ -86,13 +88,14 @@ class BundleModel:
     def stated_dice(self) -> float | None:
         """Return the DSC without attack that the metadata state of these weights, or of the model of the bundle."""
         path = Path(self.run.bundle) / "configs" / "metadata.json"
-        metadata = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        packaged = [one for one in metadata.get("robustness", {}).values() if one["sha256"] == sha256(self.checkpoint)]
-        if packaged:
-            return packaged[0]["dice_clean"]
-        metrics = metadata.get("eval_metrics") or {} if self.checkpoint.name == MODEL else {}
-        stated = [metrics[name] for name in STATED if isinstance(metrics.get(name), float) and 0 <= metrics[name] <= 1]
-        return stated[0] if stated else None
+        metadata = read_json(path, "metadata.json") if path.is_file() else {}
+        metrics = metadata.get("eval_metrics") if self.checkpoint.name == MODEL else {}
+        stated = [_share(metrics, name) for name in STATED]
+        packaged = metadata.get("robustness")
+        for one in packaged.values() if isinstance(packaged, dict) else ():
+            if isinstance(one, dict) and one.get("sha256") == sha256(self.checkpoint):
+                stated.insert(0, _share(one, "dice_clean"))
+        return next((dice for dice in stated if dice is not None), None)
 
     def splits(self) -> dict[str, list[str]]:
         """Return the hashes of the images of every part of the data."""
@@ -113,6 +116,12 @@ class BundleModel:
         batch = list_data_collate([{key: loaded[key] for key in ("image", "label")}])
         plain = {key: torch.as_tensor(batch[key].as_tensor(), device=device) for key in ("image", "label")}
         return AuditCase(name=case_name(image), spacing=tuple(spacing), **plain)
+
+
+def _share(figures: Any, name: str) -> float | None:
+    """Return a figure that is a fraction; hand-written metadata may hold anything."""
+    found = figures.get(name) if isinstance(figures, dict) else None
+    return float(found) if isinstance(found, (int, float)) and 0 <= found <= 1 and found is not True else None
 
 
 def load_subject(

@@ -237,6 +237,7 @@ def _outdated(path: Path, root: Path, ours: Sequence[Result]) -> str | None:
 def _write_result(path: Path, items: Sequence[Item], records: Records, failed: Sequence[Mapping[str, Any]]) -> None:
     """Write the result of one setting, with slice and volume of its first case, and what failed."""
     slices = path.with_suffix(".npz")
+    path.unlink(missing_ok=True)  # an older one, so that a kill never leaves it beside the slices of this
     with whole_file(slices) as beside:
         shutil.copyfile(records.path(items[0]).with_suffix(".npz"), beside)
     merged = merge_results([records.read(item) for item in items], slices.name)

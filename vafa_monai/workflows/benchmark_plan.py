@@ -13,7 +13,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from vafa_monai.attacks import describe
-from vafa_monai.data import sha256
+from vafa_monai.data import read_json, sha256
 from vafa_monai.data.files import file_name
 from vafa_monai.handlers.provenance import versions
 from vafa_monai.workflows.bundle_run import BundleRun
@@ -75,7 +75,7 @@ class Setting:
     def facts(self) -> dict[str, Any]:
         """What decides the result of a case beside its files: weights, attack, configs, versions."""
         told = {name: str(self.overrides[name]) for name in sorted(set(self.overrides) - set(PLACES_AND_MEANS))}
-        contents = {path: json.loads((self.bundle / path).read_text(encoding="utf-8")) for path in self.run.configs}
+        contents = {path: read_json(self.bundle / path, "config") for path in self.run.configs}
         return {
             "checkpoint": sha256(self.checkpoint),
             "model": self.model,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,7 @@ import vafa_monai
 from vafa_monai.data import prepare_mni152, read_json, sha256, write_json
 from vafa_monai.data.files import set_aside
 from vafa_monai.reports import build_report
+from vafa_monai.reports.result import load_result
 from vafa_monai.workflows.audit import BundleAudit
 from vafa_monai.workflows.bundle_run import BundleRun
 from vafa_monai.workflows.fingerprint import digest, run_facts
@@ -253,10 +253,13 @@ class Demo:
         return found
 
     def _found(self, path: Path) -> dict[str, Any]:
-        """Return a result, empty if there is none that can be read."""
+        """Return a result, empty if there is none; a damaged one is set aside."""
+        if not path.is_file():
+            return {}
         try:
-            return read_json(path, "result")
-        except ValueError:
+            return dict(load_result(path, self.results).document)
+        except ValueError as error:
+            self.say(f"  set aside: {set_aside(path)}, to be made again ({error})")
             return {}
 
     def _audit(self) -> None:
@@ -293,12 +296,12 @@ class Demo:
         self._evaluate(model, MATCHED_NOISE, ["attacks/gaussian_noise"], **overrides)
 
     def _result(self, model: str, attack: str) -> dict[str, Any]:
-        return json.loads((self.results / model / f"{attack}.json").read_text(encoding="utf-8"))
+        return read_json(self.results / model / f"{attack}.json", "result")
 
     def _data_note(self) -> str:
         """Tell what was measured on, and that a real audit measures more."""
         cases = self._result("standard", "identity")["cases"]
-        description = json.loads((self.output / "data" / "dataset.json").read_text(encoding="utf-8"))["description"]
+        description = read_json(self.output / "data" / "dataset.json", "datalist").get("description", "")
         steps = self._result("standard", "vafa_audit")["attack"]["settings"]["steps"]
         measured = f"Measured on {len(cases)} windows of 32 x 32 x 32 mm with {steps} attack steps"
         return f"{description} {measured}, on one brain and one seed: fewer windows and steps than a real audit."

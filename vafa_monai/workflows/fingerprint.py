@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vafa_monai.data import sha256
+from vafa_monai.data import read_json, sha256
 from vafa_monai.workflows.bundle_run import BundleRun
 
 __all__ = ["digest", "run_facts"]
@@ -39,7 +39,7 @@ def run_facts(run: BundleRun, datalist: Path) -> dict[str, Any]:
 
     Paths, devices and workers are left out: a run that was moved is the same run.
     """
-    contents = [json.loads((run.bundle / path).read_text(encoding="utf-8")) for path in run.configs]
+    contents = [read_json(run.bundle / path, "config") for path in run.configs]
     kept = {name: value for name, value in run.overrides.items() if name not in PLACES_AND_MEANS}
     return {
         "configs": dict(zip(run.configs, map(digest, contents), strict=True)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,13 @@ from typing import Any
 
 from monai.utils import StrEnum
 
-from vafa_monai.data import sha256, write_json
+from vafa_monai.data import read_json, sha256, write_json
+from vafa_monai.data.files import set_aside
 
 __all__ = ["ModelRecord", "ModelState"]
 
 MODEL_SCHEMA = "vafa_monai.model/1"
+FINISHED: Mapping[str, Any] = {"sha256": str, "seconds": (int, float)}  # what a finished training has told
 
 
 class ModelState(StrEnum):
@@ -44,8 +45,28 @@ class ModelRecord:
         return self.file.with_suffix(".json")
 
     def read(self) -> dict[str, Any]:
-        """Return the record, empty if there is none."""
-        return json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}
+        """Return the record, empty if there is none.
+
+        Raises:
+            ValueError: if it is damaged.
+        """
+        if not self.path.is_file():
+            return {}
+        found: dict[str, Any] = read_json(self.path, "record of the model")
+        kinds = {"settings": dict, "finished": bool, **(FINISHED if found.get("finished") is True else {})}
+        wrong = [name for name, kind in kinds.items() if not isinstance(found.get(name), kind)]
+        if found.get("schema") != MODEL_SCHEMA or wrong:
+            rule = f"have the schema {MODEL_SCHEMA} and whole {', '.join(wrong or kinds)}"
+            raise ValueError(f"record of the model must {rule}, got {str(self.path)!r}.")
+        return found
+
+    def sweep(self) -> str | None:
+        """Set a damaged record aside and say so; the model is then one without a record."""
+        try:
+            self.read()
+        except ValueError as error:
+            return f"set aside: {set_aside(self.path)} ({error})"
+        return None
 
     def state(self) -> ModelState:
         """Compare the record with the file and the settings."""

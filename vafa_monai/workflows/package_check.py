@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from monai.utils import optional_import
 
-from vafa_monai.data import sha256
+from vafa_monai.data import read_json, sha256
 from vafa_monai.workflows.file_content import require_data
 from vafa_monai.workflows.manifest import folder_files
 from vafa_monai.workflows.package_config import config_faults, network_faults, property_faults, weight_faults
@@ -115,9 +115,9 @@ def _metadata(files: dict[str, Path]) -> Faults:
     if name not in files:
         return
     try:
-        content = json.loads(files[name].read_text(encoding="utf-8"))
+        content = read_json(files[name], name)
     except ValueError as error:
-        yield PackageFault(name, f"is no JSON ({error})", "correct it")
+        yield PackageFault(name, f"is no JSON object ({error.__cause__ or error})", "correct it")
         return
     for sentence in metadata_faults(content):
         yield PackageFault(name, f"does not fit the schema, {sentence}", "see the specification of MONAI")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from vafa_monai.data import check_checkpoint, read_checkpoint
+from vafa_monai.data import check_checkpoint, read_checkpoint, read_json
 from vafa_monai.workflows.harmless_target import PACKAGES, component_table
 from vafa_monai.workflows.package_fault import Faults, PackageFault
 
@@ -25,9 +24,9 @@ def config_faults(files: dict[str, Path]) -> Faults:
         if not name.startswith("configs/") or path.suffix != ".json" or path.name == "metadata.json":
             continue
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json(path, name)
         except ValueError as error:
-            yield PackageFault(name, f"is no JSON ({error})", "correct it")
+            yield PackageFault(name, f"is no JSON object ({error.__cause__ or error})", "correct it")
             continue
         for target in sorted(set(_targets(content))):
             if not _can_be_found(target):
@@ -65,7 +64,7 @@ def network_faults(bundle: Path, files: dict[str, Path]) -> Faults:
         parser = ConfigParser()
         parser.read_config(str(bundle / "configs" / "inference.json"))
         network = parser.get_parsed_content("network_def").eval()
-        metadata = json.loads(files["configs/metadata.json"].read_text(encoding="utf-8"))
+        metadata = read_json(files["configs/metadata.json"], "metadata.json")
         formats = metadata["network_data_format"]
         image, pred = formats["inputs"]["image"], formats["outputs"]["pred"]
         volume = torch.zeros(1, image["num_channels"], *image["spatial_shape"])

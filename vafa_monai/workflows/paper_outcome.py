@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import vafa_monai
-from vafa_monai.data import sha256
+from vafa_monai.data import read_json, sha256
 from vafa_monai.reports.figure import attack_figure
 from vafa_monai.reports.paper_row import PaperColumn, PaperRow, attack_row, metric_columns, model_row
 from vafa_monai.reports.paper_table import PaperModel, PaperTable, write_paper_table
@@ -42,7 +41,7 @@ def write_outcome(outcome: Outcome, runs: PaperRuns, commands: Sequence[str], da
     """
     setting, settings = runs.setting, runs.settings
     columns, rows = _models(outcome, runs) if setting.hardenings else _attacks(outcome, runs)
-    data = json.loads(datalist.read_text(encoding="utf-8"))
+    data = read_json(datalist, "datalist")
     cases = max((len(result.cases) for result in outcome.results.values()), default=0)
     quick = {**QUICK_EVALUATION, **runs.quick_training()} if settings.quick else {}
     table = PaperTable(

@@ -12,6 +12,7 @@ from vafa_monai.workflows.bundle_run import BundleRun
 from vafa_monai.workflows.override import is_known, require_known
 from vafa_monai.workflows.paper_attack import Measurement
 from vafa_monai.workflows.paper_setting import Hardening, PaperSetting, bundle_name_of, paper_setting
+from vafa_monai.workflows.reach import require_read
 
 __all__ = ["Model", "PaperRuns", "ReproductionSettings"]
 
@@ -189,8 +190,9 @@ class PaperRuns:
             if taken:
                 raise ValueError(f"overrides must leave {', '.join(names)} to {owner}, got {', '.join(taken)}.")
         chains = [["evaluate", f"attacks/{one.overlay}", *self._tiles()] for one in self.setting.measurements]
-        chains += [list(one.overlays) for one in self.setting.hardenings]
-        configs = [BundleRun(bundle=self.bundle, overlays=chain).config for chain in chains]
+        chains += [list(one.overlays) for one in self.setting.hardenings] + [[]] * self.settings.quick
+        runs = [BundleRun(bundle=self.bundle, overlays=chain) for chain in chains]
         for name in overrides:
-            if not any(is_known(config, name) for config in configs):
-                require_known(configs[0], [name])
+            if not any(is_known(run.config, name) for run in runs):
+                require_known(runs[0].config, [name])
+        require_read(runs, overrides)

@@ -70,6 +70,8 @@ class PaperTraining:
 
     def _train_once(self, run: BundleRun, record: ModelRecord) -> ModelOrigin:
         """Train unless the record says that it was done."""
+        if (damage := record.sweep()) is not None:
+            self.log.say(f"  {damage}")
         state = record.state()
         smoke = self.runs.settings.quick  # its models are its own: nothing is lost if they are written over
         if state == ModelState.OTHER and not smoke:
