@@ -1,5 +1,10 @@
 """What a training is made of; how it goes on is tested with real bundles in ``tests/bundles/test_training.py``."""
 
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
@@ -71,6 +76,14 @@ def test_cases_count_by_content_and_order_not_by_place(cases, tmp_path):
     assert len({facts(moved), facts(cases), facts([{**case, "fold": 1} for case in cases]), facts(cases[:1])}) == 4
 
 
+def test_facts_are_json_whatever_is_in_config_and_cases():
+    odd = {"array": np.zeros(2), "path": Path("a"), "words": ("a", ("b",)), "none": [], "rate": float("inf"), 3: {4: 5}}
+    facts = training_facts(odd, [odd], [odd])
+    assert json.loads(json.dumps(facts, allow_nan=False)) == facts
+    assert facts["words#1#0"] == "b"
+    assert facts["3#4"] == 5
+
+
 def test_weights_to_start_from_count_by_content(tmp_path):
     first, second = tmp_path / "first.pt", tmp_path / "second.pt"
     for path, value in ((first, 0.0), (second, 1.0)):
@@ -97,3 +110,56 @@ def test_newest_state_has_the_most_epochs_and_only_two_are_kept(tmp_path):
     assert record.find()["epoch"] == 10
     record.keep([record.state_path(1), record.state_path(2)])
     assert {path.name for path in tmp_path.glob("*.pt")} == {"checkpoint_epoch=1.pt", "checkpoint_epoch=2.pt"}
+
+
+@pytest.fixture
+def record(tmp_path):
+    """A training that began, and had one epoch."""
+    record = TrainingRecord(folder=tmp_path, model=tmp_path / "model.pt", facts={"seed": 0})
+    record.begin()
+    torch.save({"epoch": 1, "run": record.run, "trainer": {}, "best": None}, record.state_path(1))
+    return record
+
+
+@pytest.mark.parametrize("versions", [None, {"torch": "0.1"}], ids=["same", "other"])
+def test_other_versions_go_on_with_a_word(versions, record, caplog):
+    found = json.loads(record.path.read_text())
+    record.path.write_text(json.dumps({**found, "versions": versions or found["versions"]}))
+    with caplog.at_level(logging.WARNING):
+        assert record.find()["epoch"] == 1
+    assert ("the training began with other versions: {'torch': '0.1'}" in caplog.messages) == bool(versions)
+
+
+@pytest.mark.parametrize("damage", ["", '{"facts": 3}', '{"facts": {}, "models": "one"}'])
+def test_damaged_record_is_set_aside_and_written_again(damage, record, caplog):
+    before = record.path.read_text()
+    record.path.write_text(damage)
+    with caplog.at_level(logging.WARNING):
+        assert record.find()["epoch"] == 1
+    (message,) = caplog.messages
+    assert message.startswith("set aside as ")
+    assert record.path.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("facts", "what"),
+    [
+        ({"seed": 1}, "seed 1 where it was 0;"),
+        ({}, "seed None where it was 0;"),
+        ({"seed": 0, "training cases": "abc"}, "other training cases;"),
+        ({str(n): n for n in range(3)}, "seed None where it was 0, 0 0 where it was None, 1 1 where .*None, 1 more;"),
+    ],
+    ids=["value", "left out", "cases", "four"],
+)
+def test_another_training_is_refused_with_what_differs(facts, what, record):
+    other = TrainingRecord(folder=record.folder, model=record.model, facts=facts)
+    with pytest.raises(ValueError, match=f"training must be the one that .* belongs to, got another: {what}"):
+        other.find()
+
+
+def test_state_of_another_training_is_refused_without_a_record(record):
+    record.path.unlink()
+    other = TrainingRecord(folder=record.folder, model=record.model, facts={"seed": 1})
+    with pytest.raises(ValueError, match="got another: one that its files do not tell"):
+        other.find()
+    assert record.find()["epoch"] == 1

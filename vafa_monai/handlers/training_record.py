@@ -76,7 +76,7 @@ def training_facts(
     start_file: str | Path | None = None,
     processes: int = 1,
 ) -> dict[str, Any]:
-    """Return what makes a training what it is, by name; a training that was moved is the same.
+    """Return what makes a training what it is, by name, as JSON; a training that was moved is the same.
 
     Args:
         config: the whole config; places, devices, workers and the number of epochs in it do not count.
@@ -130,7 +130,7 @@ class TrainingRecord:
     Args:
         folder: the folder.
         model: file of the best model.
-        facts: what the training is made of, see :func:`training_facts`.
+        facts: what the training is made of, as JSON, see :func:`training_facts`.
     """
 
     folder: Path
@@ -140,7 +140,7 @@ class TrainingRecord:
 
     def __post_init__(self) -> None:
         """Name the training by a hash."""
-        self.run = hashlib.sha256(json.dumps(self.facts, sort_keys=True, default=repr).encode()).hexdigest()
+        self.run = hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()
 
     @property
     def path(self) -> Path:
@@ -194,7 +194,7 @@ class TrainingRecord:
 
     def _write(self, models: list[str | None]) -> None:
         content = {"schema": RECORD_SCHEMA, "models": models, "facts": dict(self.facts), "versions": versions()}
-        write_json(self.path, json.loads(json.dumps(content, default=repr)))
+        write_json(self.path, content)
 
     def _read(self) -> dict[str, Any]:
         """Return the record, empty if there is none or it had to be set aside."""
@@ -225,8 +225,7 @@ class TrainingRecord:
 
     def _require_same(self, found: Mapping[str, Any], states: Sequence[Mapping[str, Any]]) -> None:
         """Refuse what another training left."""
-        theirs = found.get("facts", self.facts)
-        mine = json.loads(json.dumps(dict(self.facts), default=repr))
+        theirs, mine = found.get("facts", self.facts), self.facts
         names = [name for name in {**theirs, **mine} if theirs.get(name) != mine.get(name)]
         if not names and all(state["run"] == self.run for state in states):
             return
