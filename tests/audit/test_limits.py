@@ -204,6 +204,18 @@ def test_padding_to_whole_blocks_may_be_used():
     assert check_budget(subject, attacks={"one": BOX}).value == pytest.approx(0.99, abs=1e-3)
 
 
+@pytest.mark.parametrize("edges", [(8, 6), (6, 8)])
+def test_padding_counts_in_the_case_that_has_it(edges):
+    subject = Given(clean=all_of(0.9)[1:], sizes=[(0.0, 0.0), (0.0, 10 / 255)])
+    subject.attacked = lambda attack, cases: [outcome(number, 0.9) for number in range(2)]
+    subject.cases = [
+        dataclasses.replace(case, image=torch.rand(1, 1, edge, edge, edge))
+        for case, edge in zip(subject.cases, edges, strict=True)
+    ]
+    finding = check_budget(subject, attacks={"one": BOX})
+    assert finding.value == pytest.approx((edges[1] / 8) ** 1.5, abs=1e-3)
+
+
 @pytest.mark.parametrize("which", [0, 1], ids=["empty", "constant"])
 def test_budget_on_flat_volumes_counts(which):
     subject = Given()

@@ -23,7 +23,7 @@ import pytest
 import torch
 
 from vafa_monai.workflows import Package, fetch_bundle
-from vafa_monai.workflows.archive import locked, unpack_archive
+from vafa_monai.workflows.archive import locked, require_room, unpack_archive
 from vafa_monai.workflows.download import _Redirects, download, masked
 from vafa_monai.workflows.manifest import MANIFEST, build_manifest, folder_sha256
 from vafa_monai.workflows.smoke import smoke_voxels
@@ -259,6 +259,13 @@ def test_disk_that_is_too_small_is_found_first(packaged, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"output must have room for \d+ bytes, got 7 free"):
         fetch_bundle(str(packaged), tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_room_is_enough_to_the_byte(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
+    require_room(tmp_path, 10)
+    with pytest.raises(ValueError, match="output must have room for 11 bytes, got 10 free"):
+        require_room(tmp_path, 11)
 
 
 def test_output_that_cannot_be_written_to_is_found_first(packaged, tmp_path):
