@@ -51,7 +51,7 @@ NAMES = {
     "vafa_monai.handlers": """
         AdversarialKeys AdversarialSaver AdversarialTrainingHandler AttackHandler HausdorffDistance95
         NormalizedSurfaceDice OrganPresence PerceptualSimilarity ResumableTraining
-        RobustnessReport
+        RobustnessReport WeightAverage WeightPerturbation
     """,
     "vafa_monai.networks": "UNETRPP convert_unetr_weights load_official_unetrpp",
     "vafa_monai.reports": """

@@ -22,16 +22,15 @@ import torch
 from vafa_monai.workflows import BundleRun
 
 FORK = multiprocessing.get_context("fork")
-LENGTH = {"epochs": 3, "windows_per_epoch": 4, "val_interval": 1, "attack_steps": 1, "network_def#dropout_rate": 0.2}
-OVERLAYS = {"model.pt": [], "model_vaft.pt": ["harden", "hardening/vaft"]}
+LENGTH = {"epochs": 3, "windows_per_epoch": 4, "val_interval": 1, "network_def#dropout_rate": 0.2}
+HARDENING = {"average_decay": 0.9, "perturbation": 0.01, "strength_warmup": 5, "block_size": [8, 8, 8]}
+OVERLAYS = {"model.pt": [], "model_mixed.pt": ["harden", "hardening/mixed"]}
 
 
 def run(folder, overlays, overrides):
     """Train in this process, on the CPU: what has used a GPU cannot be forked."""
-    known = {
-        name: literal(value) for name, value in overrides.items() if "harden" in overlays or name != "attack_steps"
-    }
-    values = {"device": "$torch.device('cpu')", **known}
+    known = {name: literal(value) for name, value in overrides.items()}
+    values = {"device": "$torch.device('cpu')", **(HARDENING if "harden" in overlays else {}), **known}
     BundleRun(bundle=folder, overlays=overlays, overrides=values).run(progress="train#trainer")
 
 
@@ -118,7 +117,9 @@ def assert_same(first, second, name="model.pt"):
     assert (first / "models" / name).read_bytes() == (second / "models" / name).read_bytes()
     path = f"eval/resume/{name[:-3]}/checkpoint_epoch=3.pt"
     states = [torch.load(one / path, weights_only=True) for one in (first, second)]
-    torch.testing.assert_close(*(state["network"] for state in states), rtol=0, atol=0)
+    assert set(states[0]) >= ({"validated"} if "mixed" in name else set())
+    for key in {"network", "validated"} & set(states[0]):
+        torch.testing.assert_close(*(state[key] for state in states), rtol=0, atol=0)
     for key in ("best", "epoch", "run"):
         assert states[0][key] == states[1][key]
 
@@ -160,7 +161,7 @@ def require_nothing_half_written(folder):
 def test_training_killed_in_every_epoch_ends_with_the_weights_of_an_unbroken_one(
     name, unbroken, fresh, begin, complete
 ):
-    if name == "model_vaft.pt":
+    if name == "model_mixed.pt":
         shutil.copy(unbroken / "models" / "model.pt", fresh / "models" / "model.pt")
     states = fresh / "eval" / "resume" / name[:-3]
     for epoch in (1, 2):
@@ -174,7 +175,7 @@ def test_training_killed_in_every_epoch_ends_with_the_weights_of_an_unbroken_one
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_training_killed_at_twenty_random_moments_ends_with_the_same_weights(name, unbroken, fresh, begin, complete):
-    if name == "model_vaft.pt":
+    if name == "model_mixed.pt":
         shutil.copy(unbroken / "models" / "model.pt", fresh / "models" / "model.pt")
     start = time.monotonic()
     draw = random.Random(0)
@@ -257,14 +258,14 @@ def write_other_data(source, folder):
         ([], {"train#random_transforms#3#prob": 0.1}, "train#random_transforms#3#prob 0.1 where it was 0.5"),
         ([], {"other": "data"}, "got another: other training cases"),
         ([], {"other": "split"}, "got another: other training cases, other validation cases"),
-        (["harden", "hardening/vaft", "attacks/pgd"], {}, "got another: "),
+        (["harden", "hardening/mixed", "attacks/pgd"], {}, "got another: "),
         (
-            ["harden", "hardening/vaft"],
-            {"consistency_weight": 0.0},
-            "got another: consistency_weight 0.0 where it was 1.0",
+            ["harden", "hardening/mixed"],
+            {"consistency_weight": 1.0},
+            "got another: consistency_weight 1.0 where it was 0.0",
         ),
-        (["harden", "hardening/vaft"], {"q_max": 30}, "got another: q_max 30 where it was 20"),
-        (["harden", "hardening/vaft"], {"retrained": True}, "got another: other weights to start from"),
+        (["harden", "hardening/mixed"], {"q_max": 30}, "got another: q_max 30 where it was 20"),
+        (["harden", "hardening/mixed"], {"retrained": True}, "got another: other weights to start from"),
         ([], {"epochs": 2}, "epochs must be at least the 3 that this training has had, got 2"),
         ([], {"replaced": True}, "model must be the one that its training wrote, got "),
     ],

@@ -11,6 +11,7 @@ from monai.bundle import ConfigParser
 from monai.data import list_data_collate
 from monai.engines import IterationEvents
 from monai.handlers import MeanDice, from_engine
+from monai.inferers import SimpleInferer
 from torch import nn
 
 from vafa_monai.attacks import FGSM, PGD, Attack, Curriculum, Identity
@@ -175,6 +176,88 @@ def test_prediction_of_one_channel_is_no_target(trainer):
     engine = trainer(nn.Conv3d(1, 1, 1), [handler], nn.MSELoss())
     with pytest.raises(ValueError, match="network must return one channel for each class, background first, got 1"):
         engine.run()
+
+
+ONLY = AdversarialConsistencyLoss(consistency_weight=0, clean_weight=0)
+APART = AdversarialConsistencyLoss(consistency_weight=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "loss", "clean", "attacked"),
+    [
+        ({"clean_windows": 0}, ONLY, [], [0, 1]),
+        ({"clean_windows": 1}, APART, [1], [0, 1]),
+        ({"clean_windows": 1, "attacked_windows": 1}, APART, [1], [0]),
+        ({"attacked_windows": 1}, APART, [0, 1], [0]),
+        ({"clean_windows": 5, "attacked_windows": 7}, LOSS, [0, 1], [0, 1]),
+    ],
+    ids=["adversarial-only", "one clean", "one of each", "one attacked", "more than there are"],
+)
+def test_fewer_windows_stay_clean_or_are_attacked(
+    settings, loss, clean, attacked, cases, trainer, probe, normalized_network
+):
+    """Clean ones are the last of the batch, attacked ones the first; the step is that of the loss written out."""
+    normalized_network[3].p = 0.0  # no dropout
+    reference = copy.deepcopy(normalized_network)
+    seen = probe(FORWARD, lambda engine: engine.state.output["image"].as_tensor().clone())
+    handlers = [AdversarialTrainingHandler(FGSM(), **settings), seen]
+    trainer(normalized_network, handlers, loss, epoch_length=1).run()
+    images, labels = (torch.stack([case[key].as_tensor() for case in cases[:2]]) for key in ("image", "label"))
+    adv = FGSM()(images[attacked], labels[attacked], reference.eval())
+    assert torch.equal(seen.found[0], torch.cat([images[clean], adv]))
+    optimizer = torch.optim.SGD(reference.parameters(), lr=0.1)
+    pairs = len(clean) + len(attacked) - 2
+    order = torch.cat([labels[clean], labels[attacked]])
+    loss(reference.train()(seen.found[0]), order, clean=len(clean), pairs=pairs).backward()
+    optimizer.step()
+    torch.testing.assert_close(normalized_network.state_dict(), reference.state_dict())
+
+
+def test_batches_between_are_plain_training(trainer, probe, tiny_network):
+    sizes = probe(FORWARD, lambda engine: len(engine.state.output["image"]))
+    losses = probe(Events.ITERATION_COMPLETED, lambda engine: engine.state.output[0]["loss"])
+    plain = probe(FORWARD, lambda engine: dice_ce()(engine.state.output["pred"], engine.state.output["label"]))
+    handlers = [AdversarialTrainingHandler(FGSM(), every=3), sizes, plain, losses]
+    trainer(tiny_network, handlers, LOSS, max_epochs=2).run()
+    assert sizes.found == [4, 1, 2, 2]  # batches of 2, 1, 2 and 1 cases, of which the first and the fourth are attacked
+    torch.testing.assert_close(losses.found[1:3], [one.item() for one in plain.found[1:3]])
+
+
+def test_two_passes_are_told_how_many_are_clean(trainer, probe, normalized_network):
+    sizes = []
+    inner = SimpleInferer()
+    inferer = TwoPassInferer(lambda part, network: sizes.append((network.training, len(part))) or inner(part, network))
+    handlers = [AdversarialTrainingHandler(FGSM(), clean_windows=0, every=2)]
+    trainer(normalized_network, handlers, ONLY, max_epochs=2, inferer=inferer).run()
+    assert [size for training, size in sizes if training] == [2, 1, 2, 1]
+
+
+def test_another_loss_takes_nothing_but_doubled_batches(trainer, tiny_network):
+    engine = trainer(tiny_network, [AdversarialTrainingHandler(FGSM(), clean_windows=0)], dice_ce())
+    with pytest.raises(ValueError, match=r"loss_function must be an AdversarialConsistencyLoss .*, got DiceCELoss\."):
+        engine.run()
+
+
+def test_loss_and_inferer_are_back_after_the_run(trainer, tiny_network):
+    inferer = TwoPassInferer()
+    engine = trainer(tiny_network, [AdversarialTrainingHandler(FGSM(), every=2)], LOSS, inferer=inferer)
+    engine.run()
+    assert (engine.loss_function, engine.inferer) == (LOSS, inferer)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"clean_windows": -1}, "clean_windows must be at least 0, got -1"),
+        ({"attacked_windows": 0}, "attacked_windows must be at least 1, got 0"),
+        ({"every": 0}, "every must be at least 1, got 0"),
+        ({"target": "labl"}, "did you mean 'label'"),
+    ],
+    ids=str,
+)
+def test_impossible_settings_are_refused(settings, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        AdversarialTrainingHandler(FGSM(), **settings)
 
 
 def test_handler_can_be_built_from_json():

@@ -15,7 +15,7 @@ from torch import nn
 
 from vafa_monai.attacks import FGSM, PGD, Identity
 from vafa_monai.handlers import AdversarialKeys
-from vafa_monai.handlers.batch import append_to_batch, attack_batch
+from vafa_monai.handlers.batch import attack_batch, joined_batch
 from vafa_monai.inferers import InferredNetwork, SlidingWindowNetwork, evaluating
 
 
@@ -343,7 +343,7 @@ def test_tuple_is_no_batch(batch, tiny_network):
 
 def test_doubled_batch_is_clean_then_adversarial_and_all_else_twice(batch):
     adv = 1 - batch["image"]
-    doubled = append_to_batch(batch, "image", adv)
+    doubled = joined_batch(batch, batch, "image", adv)
     assert torch.equal(doubled["image"].as_tensor(), torch.cat([batch["image"].as_tensor(), adv.as_tensor()]))
     assert torch.equal(doubled["label"].as_tensor(), torch.cat([batch["label"].as_tensor()] * 2))
     assert doubled["age"].tolist() == [3, 4, 5] * 2
@@ -351,7 +351,7 @@ def test_doubled_batch_is_clean_then_adversarial_and_all_else_twice(batch):
 
 
 def test_every_case_of_the_doubled_batch_has_its_metadata(batch, affine):
-    doubled = append_to_batch(batch, "image", 1 - batch["image"])
+    doubled = joined_batch(batch, batch, "image", 1 - batch["image"])
     samples = decollate_batch(doubled)
     names = [f"folder/case_{index}.nii.gz" for index in range(3)]
     assert [sample["image"].meta["filename_or_obj"] for sample in samples] == names * 2
@@ -360,7 +360,7 @@ def test_every_case_of_the_doubled_batch_has_its_metadata(batch, affine):
 
 def test_doubling_leaves_the_batch_as_it_was(batch):
     keys, image = list(batch), batch["image"].clone()
-    append_to_batch(batch, "image", 1 - batch["image"])["image"].zero_()
+    joined_batch(batch, batch, "image", 1 - batch["image"])["image"].zero_()
     assert list(batch) == keys
     assert torch.equal(batch["image"], image)
     assert isinstance(batch["image"], MetaTensor)
@@ -368,7 +368,7 @@ def test_doubling_leaves_the_batch_as_it_was(batch):
 
 def test_batch_without_metadata_is_doubled_too(batch):
     plain = {key: batch[key].as_tensor() for key in ("image", "label")}
-    doubled = append_to_batch(plain, "image", plain["image"] / 2)
+    doubled = joined_batch(plain, plain, "image", plain["image"] / 2)
     assert torch.equal(doubled["image"], torch.cat([plain["image"], plain["image"] / 2]))
 
 

@@ -63,6 +63,14 @@ def test_odd_batch_keeps_its_order(size, tiny_network):
     torch.testing.assert_close(TwoPassInferer()(inputs, tiny_network), tiny_network(inputs))
 
 
+@pytest.mark.parametrize(("first", "sizes"), [(None, [2, 2]), (1, [1, 3]), (0, [4]), (4, [4]), (9, [4])])
+def test_parts_may_differ_in_size(first, sizes, batch, tiny_network):
+    seen = []
+    inferer = TwoPassInferer(lambda part, network: seen.append(len(part)) or network(part), first=first)
+    torch.testing.assert_close(inferer(batch, tiny_network), tiny_network(batch))
+    assert seen == sizes
+
+
 @pytest.mark.parametrize("kind", [list, tuple], ids=["list", "tuple"])
 @pytest.mark.parametrize("size", [1, 3, 4])
 def test_outputs_of_deep_supervision_are_joined_one_by_one(kind, size):

@@ -57,6 +57,31 @@ def test_a_term_of_weight_zero_is_not_computed(prediction, target):
     assert segmentation_only(prediction, target) > consistency_only(prediction, target) > 0
 
 
+def test_parts_may_differ_in_size_and_overlap(prediction, target):
+    """One clean sample, three attacked ones; the clean one is the last of the attacked ones, too."""
+    loss = AdversarialConsistencyLoss(clean_weight=0.5, consistency_weight=0.2)
+    expected = 0.5 * dice_ce()(prediction[:1], target[:1]) + dice_ce()(prediction[1:], target[1:])
+    expected = expected + 0.2 * frequency_consistency(prediction[3:], prediction[:1])
+    torch.testing.assert_close(loss(prediction, target, clean=1, pairs=1), expected)
+    apart = AdversarialConsistencyLoss(consistency=unused, consistency_weight=0)
+    expected = dice_ce()(prediction[:3], target[:3]) + dice_ce()(prediction[3:], target[3:])
+    torch.testing.assert_close(apart(prediction, target, clean=3), expected)
+
+
+def test_parts_of_one_kind(prediction, target):
+    only = AdversarialConsistencyLoss(clean_weight=0, adversarial_weight=2, consistency_weight=0)
+    torch.testing.assert_close(only(prediction, target, clean=0), 2 * dice_ce()(prediction, target))
+    for loss in (only, AdversarialConsistencyLoss()):
+        torch.testing.assert_close(loss(prediction, target, clean=4), dice_ce()(prediction, target))
+
+
+def test_terms_of_no_samples_are_refused(prediction, target):
+    with pytest.raises(ValueError, match=r"clean_weight must be 0 where no volume stays clean, got 1\.0\."):
+        AdversarialConsistencyLoss(consistency_weight=0)(prediction, target, clean=0)
+    with pytest.raises(ValueError, match=r"consistency_weight must be 0 where no volume is there twice, got 1\.0\."):
+        AdversarialConsistencyLoss()(prediction, target, clean=1)
+
+
 def test_gradient_reaches_both_halves(prediction, target):
     loss = AdversarialConsistencyLoss(clean_weight=0)(prediction.requires_grad_(), target)
     (gradient,) = torch.autograd.grad(loss, prediction)

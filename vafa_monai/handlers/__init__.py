@@ -7,6 +7,8 @@ from vafa_monai.handlers.batch import AdversarialKeys
 from vafa_monai.handlers.metric import HausdorffDistance95, NormalizedSurfaceDice, OrganPresence, PerceptualSimilarity
 from vafa_monai.handlers.resumable_training import ResumableTraining
 from vafa_monai.handlers.robustness_report import RobustnessReport
+from vafa_monai.handlers.weight_average import WeightAverage
+from vafa_monai.handlers.weight_perturbation import WeightPerturbation
 
 __all__ = [
     "AdversarialKeys",
@@ -19,4 +21,6 @@ __all__ = [
     "PerceptualSimilarity",
     "ResumableTraining",
     "RobustnessReport",
+    "WeightAverage",
+    "WeightPerturbation",
 ]

@@ -18,7 +18,16 @@ from vafa_monai.handlers.room import Room, attack_in_room
 from vafa_monai.inferers import InferredNetwork, PassCounter, evaluating, whole_network
 from vafa_monai.losses.voxel_loss import require_channels
 
-__all__ = ["AdversarialKeys", "AttackTarget", "AttackedBatch", "append_to_batch", "attack_batch"]
+__all__ = [
+    "AdversarialKeys",
+    "AttackTarget",
+    "AttackedBatch",
+    "attack_batch",
+    "engine_precision",
+    "joined_batch",
+    "part_of_batch",
+    "prepared_batch",
+]
 
 FULL_PRECISION = 1e-3  # of the largest logit: another order of sums, a compiler, TF32
 
@@ -86,12 +95,12 @@ def attack_batch(
         RuntimeError: if memory is too small for one window of one volume, or if what is attacked and what is evaluated
             give different logits of the first volume.
     """
-    inputs, targets = _prepared(engine)
+    inputs, targets = prepared_batch(engine)
     network = _compiled(engine) if compiled else _own_network(engine)
     whole = whole_network(network, engine.inferer, windows_per_gradient)
     if getattr(attack, "asks_network", True):
         _require_same_network(engine, whole)
-    with evaluating(whole), _precision(engine), PassCounter(network) as passes:
+    with evaluating(whole), engine_precision(engine), PassCounter(network) as passes:
         if target == AttackTarget.PREDICTION:
             targets = _predicted(whole, inputs)
         room: Room | None = getattr(engine.state, "attack_room", None)
@@ -117,17 +126,17 @@ def _require_same_network(engine: Any, whole: nn.Module) -> None:
     parts, compared = (engine.network, engine.inferer), getattr(engine.state, "compared_network", (None, None))
     if all(one is other for one, other in zip(parts, compared, strict=True)):
         return
-    volume, mode = _prepared(engine)[0][:1], getattr(engine, "mode", evaluating)
+    volume, mode = prepared_batch(engine)[0][:1], getattr(engine, "mode", evaluating)
     with (
         evaluating(engine.network),  # puts back the mode of every part, which the engine's does not
         mode(engine.network),
         torch.no_grad(),
-        _precision(engine),
+        engine_precision(engine),
         isolated(engine.network, volume.device),
     ):
         as_given = _plain(volume) if getattr(engine, "compile", False) else volume
         evaluated = _on_cpu((engine.inferer or SimpleInferer())(as_given.clone(), engine.network))
-    with evaluating(whole), torch.no_grad(), _precision(engine), isolated(whole, volume.device):
+    with evaluating(whole), torch.no_grad(), engine_precision(engine), isolated(whole, volume.device):
         attacked = _on_cpu(whole(_plain(volume).clone()))
     weights = [weight.dtype for weight in engine.network.parameters()]
     amp = [engine.amp_kwargs.get("dtype", torch.float16)] if engine.amp else []
@@ -166,7 +175,7 @@ def _plain(volume: Tensor) -> Tensor:
     return volume.as_tensor() if isinstance(volume, MetaTensor) else volume
 
 
-def _prepared(engine: Any) -> tuple[Tensor, Tensor]:
+def prepared_batch(engine: Any) -> tuple[Tensor, Tensor]:
     """Return volumes and labels of the batch as the engine prepares them."""
     batch = engine.state.batch
     if not isinstance(batch, dict):
@@ -179,7 +188,7 @@ def _prepared(engine: Any) -> tuple[Tensor, Tensor]:
     return inputs, targets
 
 
-def _precision(engine: Any) -> AbstractContextManager[Any]:
+def engine_precision(engine: Any) -> AbstractContextManager[Any]:
     """Return the autocast of the engine, which is that of CUDA."""
     return torch.autocast("cuda", **engine.amp_kwargs) if engine.amp and torch.cuda.is_available() else nullcontext()
 
@@ -202,8 +211,15 @@ def _compiled(engine: Any) -> nn.Module:
     return network
 
 
-def append_to_batch(batch: dict[str, Any], image_key: str, adv: Tensor) -> dict[str, Any]:
-    """Return the batch followed by itself with ``adv`` as its images: ``[clean; adversarial]``, metadata doubled."""
-    image = batch[image_key]
-    attacked = {**batch, image_key: adv.to(image.device)}
-    return list_data_collate([*decollate_batch(batch), *decollate_batch(attacked)])
+def part_of_batch(batch: dict[str, Any], first: int, last: int) -> dict[str, Any] | None:
+    """Return the cases from ``first`` to before ``last``, the whole batch as it is; nothing if there are none."""
+    cases = decollate_batch(batch)
+    if first == 0 and last == len(cases):
+        return batch
+    return list_data_collate(cases[first:last]) if first < last else None
+
+
+def joined_batch(kept: dict[str, Any] | None, attacked: dict[str, Any], image_key: str, adv: Tensor) -> dict[str, Any]:
+    """Return clean cases followed by attacked ones, with ``adv`` as the images of these: ``[clean; adversarial]``."""
+    changed = {**attacked, image_key: adv.to(attacked[image_key].device)}
+    return list_data_collate([*(decollate_batch(kept) if kept else []), *decollate_batch(changed)])

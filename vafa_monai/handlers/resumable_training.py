@@ -37,7 +37,8 @@ INTERRUPTED = 128 + signal.SIGINT  # the exit code of a program that Ctrl-C ende
 class ResumableTraining:
     """Train once, or go on with the same training, and keep the best model whole.
 
-    After every ``resume_interval`` epochs all that the next one depends on is written to ``resume_dir``: weights,
+    What is kept is the network of the validation, which may be an average of the trained one's weights. After every
+    ``resume_interval`` epochs all that the next one depends on is written to ``resume_dir``: weights,
     optimizer, schedule, random states, the best score so far. The same training (cases, configs, seed, weights to start
     from) goes on from there, to the same weights that an unbroken one reaches; any other is refused. A loss or weights
     that are not finite end the training before they are saved. ``model_path`` is replaced whole: it is the old model or
@@ -178,6 +179,8 @@ class _Watch:
         self.training, self.record = training, training.record
         self.trainer, self.evaluator = trainer, evaluator
         self.objects, self.network = dict(objects), objects["network"]
+        if _bare(evaluator.network) is not _bare(self.network):  # such as an average of its weights
+            self.objects["validated"] = evaluator.network
         self.best: dict[str, Any] | None = None if training.state is None else training.state["best"]
         self.fault: str | None = None
 
@@ -244,7 +247,8 @@ class _Watch:
 
     def _is_sound(self) -> bool:
         """Tell whether the weights are finite; if not, the training ends."""
-        for name, value in self.network.state_dict().items():
+        networks = (self.network, self.evaluator.network)
+        for name, value in [item for one in networks for item in one.state_dict().items()]:
             if value.is_floating_point() and not torch.isfinite(value).all():
                 place = f"in {name!r} after epoch {self.trainer.state.epoch}"
                 self._stop(f"weights must be finite, got NaN or infinity {place}; a lower learning rate may help.")
@@ -263,7 +267,7 @@ class _Watch:
         self.best = {"score": score, "epoch": self.trainer.state.epoch, "sha256": None}
         if _rank() == 0:
             with whole_file(self.training.model_path) as beside:
-                _save(_bare(self.network).state_dict(), beside)
+                _save(_bare(self.evaluator.network).state_dict(), beside)
                 self.best["sha256"] = sha256(beside)
                 if self.record is not None:
                     self.record.expect(self.best["sha256"])

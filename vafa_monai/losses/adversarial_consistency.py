@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from monai.losses import DiceCELoss, GeneralizedDiceLoss
@@ -75,12 +76,22 @@ class AdversarialConsistencyLoss(_Loss):
         self.consistency = FrequencyConsistencyLoss() if consistency is None else consistency
         self.weights = weights
 
-    def forward(self, input: Tensor | Sequence[Tensor], target: Tensor | Sequence[Tensor]) -> Tensor:
+    def forward(
+        self,
+        input: Tensor | Sequence[Tensor],
+        target: Tensor | Sequence[Tensor],
+        clean: int | None = None,
+        pairs: int | None = None,
+    ) -> Tensor:
         """Return the weighted sum for predictions and labels of a batch ``[clean; adversarial]``.
 
         Args:
-            input: logits of shape ``(2B, C, H, W, D)``, or the list of them of deep supervision, finest first.
-            target: labels of shape ``(2B, 1, H, W, D)``, each half the same, or a list of them like ``input``.
+            input: logits of shape ``(N, C, H, W, D)``, or the list of them of deep supervision, finest first.
+            target: labels of shape ``(N, 1, H, W, D)``, or a list of them like ``input``.
+            clean: how many samples in front are clean; ``None`` is half of them. All of them are worth the segmentation
+                loss alone, whatever the weights.
+            pairs: how many volumes are there twice: the first of the clean and the last of the attacked samples;
+                ``None`` is all of two equal parts.
 
         Returns:
             Loss of no dimension.
@@ -89,24 +100,35 @@ class AdversarialConsistencyLoss(_Loss):
         refuse_void_softmax(self.loss_function, logits.shape[1])
         if labels.shape[1] == 1:
             class_indices(labels, max(logits.shape[1], 2))
-        clean, adversarial = _halves(input)
-        clean_target, adversarial_target = _halves(target)
+        clean = min(_half(len(logits)), _half(len(labels))) if clean is None else clean
+        attacked = len(logits) - clean
+        if not attacked:
+            return self.loss_function(_part(input, 0, clean), _part(target, 0, clean))
+        pairs = (clean if clean == attacked else 0) if pairs is None else pairs
+        self._require_samples(clean, pairs)
         terms = {
-            "clean": lambda: self.loss_function(clean, clean_target),
-            "adversarial": lambda: self.loss_function(adversarial, adversarial_target),
-            "consistency": lambda: self.consistency(_finest(adversarial), _finest(clean)),
+            "clean": lambda: self.loss_function(_part(input, 0, clean), _part(target, 0, clean)),
+            "adversarial": lambda: self.loss_function(_part(input, clean, None), _part(target, clean, None)),
+            "consistency": lambda: self.consistency(logits[len(logits) - pairs :], logits[:pairs]),
         }
         return torch.stack([self.weights[name] * term() for name, term in terms.items() if self.weights[name]]).sum()
 
+    def _require_samples(self, clean: int, pairs: int) -> None:
+        """Refuse a term of no samples."""
+        for name, count, words in (("clean", clean, "stays clean"), ("consistency", pairs, "is there twice")):
+            if self.weights[name] and not count:
+                raise ValueError(f"{name}_weight must be 0 where no volume {words}, got {self.weights[name]!r}.")
 
-def _halves(batch: Tensor | Sequence[Tensor]) -> tuple:
-    """Split ``(2B, ...)``, or every tensor of a list of them, into its first and its second half."""
-    if not isinstance(batch, Tensor):
-        pairs = [_halves(part) for part in batch]
-        return [first for first, _ in pairs], [second for _, second in pairs]
-    if len(batch) % 2:
-        raise ValueError(f"batch must hold a clean and an adversarial half of equal size, got {len(batch)} samples.")
-    return tuple(batch.chunk(2))
+
+def _half(count: int) -> int:
+    if count % 2:
+        raise ValueError(f"batch must hold a clean and an adversarial half of equal size, got {count} samples.")
+    return count // 2
+
+
+def _part(batch: Tensor | Sequence[Tensor], first: int, last: int | None) -> Any:
+    """Return samples of a batch, or of every tensor of a list of them."""
+    return batch[first:last] if isinstance(batch, Tensor) else [one[first:last] for one in batch]
 
 
 def _finest(parts: Tensor | Sequence[Tensor]) -> Tensor:
