@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
 from vafa_monai.losses import dice_ce
+from vafa_monai.reports.evidence import gather, report_document
+from vafa_monai.results import load_results
+from vafa_monai.results.audit import load_audits
+from vafa_monai.runs import shipped_bundle
 
 torch.set_num_threads(1)  # tensors are tiny: threads would spend the time waiting for each other, on busy cores by far
 
@@ -112,6 +121,269 @@ def unseen_cases(session_cases: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """The same, to do with as one likes."""
     volumes, labels = session_cases
     return volumes.clone(), labels.clone()
+
+
+# A tiny Synapse on disk, and bundles with a tiny network
+
+
+SMALL_CT_SHAPE = (24, 20, 18)
+SPACING = (1.5, 1.5, 2.0)
+PARTS = {"training": [1, 2], "validation": [3], "test": [4, 5]}
+SMALL = {
+    "roi_size": [16, 16, 16],
+    "pixdim": list(SPACING),
+    "overlap": 0.25,
+    "network_def#feature_size": 4,
+    "network_def#hidden_size": 24,
+    "network_def#mlp_dim": 48,
+    "network_def#num_heads": 2,
+}
+
+
+def write_case(folder: Path, number: int, classes: int) -> dict[str, str]:
+    """Write a body in air with a ball of its own brightness for every class but the background, in HU."""
+    rng = np.random.default_rng(number)
+    grid = np.stack(np.meshgrid(*map(np.arange, SMALL_CT_SHAPE), indexing="ij"), -1)
+    label = np.zeros(SMALL_CT_SHAPE, np.uint8)
+    for index in range(1, classes):
+        center = rng.uniform(4, np.array(SMALL_CT_SHAPE) - 4)
+        label[np.linalg.norm(grid - center, axis=-1) < 3] = index
+    body = np.linalg.norm((grid / np.array(SMALL_CT_SHAPE) - 0.5), axis=-1) < 0.5
+    image = np.where(body | (label > 0), 20 + 15 * label, -1000) + rng.normal(0, 8, SMALL_CT_SHAPE)
+    case = {kind: f"{kind}s/case_{number:02d}.nii.gz" for kind in ("image", "label")}
+    for kind, volume in (("image", image.astype(np.int16)), ("label", label)):
+        (folder / case[kind]).parent.mkdir(exist_ok=True)
+        nib.save(nib.Nifti1Image(volume, np.diag([*SPACING, 1])), folder / case[kind])
+    return case
+
+
+@pytest.fixture(scope="session")
+def synapse_dir(tmp_path_factory) -> Path:
+    """A prepared dataset of 14 classes: two training cases, one for validation, two for the test."""
+    folder = tmp_path_factory.mktemp("synapse")
+    parts = {part: [write_case(folder, number, 14) for number in numbers] for part, numbers in PARTS.items()}
+    (folder / "dataset.json").write_text(json.dumps({"description": "Balls in a body.", "synthetic": True, **parts}))
+    return folder
+
+
+@pytest.fixture
+def paper_bundle(tmp_path) -> Path:
+    """A copy of the bundle of UNETR on Synapse, without what was trained in a checkout."""
+    name = "synapse_unetr_segmentation"
+    ignore = shutil.ignore_patterns("eval", "*.pt", "__pycache__")
+    return Path(shutil.copytree(shipped_bundle(name), tmp_path / name, ignore=ignore))
+
+
+@pytest.fixture
+def small() -> dict[str, object]:
+    """Overrides that make a run of seconds."""
+    return dict(SMALL)
+
+
+TINY = {"feature_size": 4, "hidden_size": 24, "mlp_dim": 48, "num_heads": 2}
+
+
+@pytest.fixture(scope="session")
+def small_bundle(tmp_path_factory):
+    """A bundle that passes the checks for sharing, with a tiny network and weights; only to be read."""
+    folder = tmp_path_factory.mktemp("bundle") / "mni152_unetr_segmentation"
+    shutil.copytree(
+        shipped_bundle("mni152_unetr_segmentation"),
+        folder,
+        ignore=shutil.ignore_patterns("eval", "*.pt", "__pycache__"),
+    )
+    for name in ("train", "inference"):
+        path = folder / "configs" / f"{name}.json"
+        content = json.loads(path.read_text())
+        content["roi_size"] = [16, 16, 16]
+        content["network_def"] |= TINY
+        path.write_text(json.dumps(content, indent=4))
+    path = folder / "configs" / "metadata.json"
+    content = json.loads(path.read_text())
+    for way, name in (("inputs", "image"), ("outputs", "pred")):
+        content["network_data_format"][way][name]["spatial_shape"] = [16, 16, 16]
+    path.write_text(json.dumps(content, indent=4))
+    parser = ConfigParser()
+    parser.read_config(str(folder / "configs" / "inference.json"))
+    torch.manual_seed(0)
+    torch.save(parser.get_parsed_content("network_def").state_dict(), folder / "models" / "model.pt")
+    return folder
+
+
+@pytest.fixture
+def bundle(small_bundle, tmp_path):
+    """A copy to be broken."""
+    return Path(shutil.copytree(small_bundle, tmp_path / "work" / small_bundle.name))
+
+
+# Results, audits and reports on disk
+
+
+@pytest.fixture
+def results_dir(tmp_path):
+    return tmp_path / "results"
+
+
+def result_writer(results_dir):
+    """Return what writes one result file; every class and case has the DSC ``dice``, plus 0.02 in the second case."""
+
+    def write(model, attack, dice, /, *, role="attack", cases=("one", "two"), slices=False, **overrides):
+        folder = results_dir / model
+        folder.mkdir(parents=True, exist_ok=True)
+        quality = {"ssim": 0.97, "psnr_db": 38.1, "rms_grey": 3.6, "linf_grey": 4.0, "lpips": None}
+        counts = {"lost": 0, "invented": 0}
+        spread = [0.02 * index - 0.01 * (len(cases) - 1) for index in range(len(cases))]
+        entries = [
+            {
+                "case": case,
+                "dice": [0.99, dice + more, dice + more],
+                "hd95_mm": [1.0, 2.0, None],
+                "nsd": [1.0, 0.9, None],
+                "files": {name: f"{name} of {case}" for name in ("image", "label")},
+                "input": {"shape": [1, 12, 10, 5], "mean": 0.5, "std": 0.25},
+            }
+            for case, more in zip(cases, spread, strict=True)
+        ]
+        document = {
+            "schema": "vafa_monai.result/1",
+            "model": model,
+            "checkpoint": {"path": f"models/{model}.pt", "sha256": f"{model}0123"},
+            "attack": {"name": attack, "role": role, "settings": {"_target_": f"vafa_monai.attacks.{attack}"}},
+            "classes": ["background", "gray matter", "white matter"],
+            "intensity": {"value_range": [0.0, 1.0], "physical_range": None, "physical_unit": None},
+            "evaluation": {"inferer": {"_target_": "SlidingWindowInferer", "overlap": 0.25}, "nsd_tolerance_mm": 1.0},
+            "seed": 0,
+            "versions": {"vafa_monai": "0.1.0", "python": "3.11"},
+            "device": "cpu",
+            "seconds": 12.3,
+            "cases": [entry | quality | counts for entry in entries],
+            "summary": {"dice": dice, "dice_with_background": 0.93, "hd95_mm": 2.0, "nsd": 0.9, **quality, **counts},
+            "notes": ["LPIPS absent: set lpips_weights to a local file."],
+            "slices": f"{attack}.npz" if slices else None,
+        }
+        if slices:
+            label = np.zeros((12, 10), np.uint8)
+            label[3:9, 3:7] = 1
+            clean = np.linspace(0, 1, 120, dtype=np.float32).reshape(12, 10)
+            arrays = {"clean": clean, "adv": clean[::-1], "label": label, "pred": label * (attack == "identity")}
+            np.savez(folder / f"{attack}.npz", case=np.array(cases[0]), **arrays, **volumes_of(arrays))
+        path = folder / f"{attack}.json"
+        path.write_text(json.dumps(document | overrides))
+        return path
+
+    return write
+
+
+def volumes_of(slices, depth=5):
+    """A small volume in which the organ grows with the slice, as a result keeps it beside its slice."""
+
+    def stack(name):
+        return np.stack([slices[name] * (index > 0) for index in range(depth)], axis=-1)
+
+    change = stack("adv") - stack("clean")
+    largest = np.abs(change).max()
+    energy = np.array([0.75, 0.25, 0, 0]) * bool(largest)
+    return {
+        "volume_clean": np.rint(255 * stack("clean")).astype(np.uint8),
+        "volume_delta": np.rint(127 * change / (largest or 1)).astype(np.int8),
+        "volume_delta_grey": np.float32(255 * largest),
+        "volume_label": stack("label"),
+        "volume_pred": stack("pred"),
+        "volume_spacing": np.array([2.0, 1.0, 3.0], np.float32),
+        "spectrum_energy": energy,
+        "spectrum_coefficients": np.full(4, 0.25),
+    }
+
+
+def audit_writer(results_dir):
+    """Return what writes an audit of a model beside its results; a check for each status."""
+
+    def write(model, verdict, statuses=("PASS",), **overrides):
+        checks = [
+            {
+                "id": f"S{number}",
+                "name": f"check_{number}",
+                "title": f"Check number {number}",
+                "status": status,
+                "value": None if status == "SKIP" else 0.25,
+                "limit": None if status == "SKIP" else 0.5,
+                "unit": "points",
+                "sentence": f"Found in {number}.",
+                "meaning": f"Meaning of {number}.",
+                "details": {},
+            }
+            for number, status in enumerate(statuses)
+        ]
+        curve = {"name": "dice_over_eps", "x_label": "budget", "x_unit": "grey levels", "x": [0, 1, 3, 7]}
+        document = {
+            "schema": "vafa_monai.audit/1",
+            "verdict": verdict,
+            "model": model,
+            "checkpoint": {"path": f"models/{model}.pt", "sha256": f"{model}0123"},
+            "seed": 0,
+            "settings": {"steps": 20},
+            "classes": ["background", "gray matter", "white matter"],
+            "cases": ["one"],
+            "command": f"vafa-monai audit --model_name {model}",
+            "versions": {"vafa_monai": "0.1.0", "scipy": "1.17"},
+            "device": "cpu",
+            "seconds": 60.5,
+            "checks": checks,
+            "curves": [curve | {"dice": [0.8, 0.6, 0.4, 0.0], "dice_per_class": [[0.8, 0.6, 0.4, 0.0]]}],
+            "cost": {"forward": 1200, "backward": 600},
+        }
+        path = results_dir / model / "audit.json"
+        path.write_text(json.dumps(document | overrides))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def writers():
+    """What writes results and audits into a folder, for fixtures that live longer than a test."""
+    return result_writer, audit_writer, write_two_models
+
+
+@pytest.fixture
+def write_result(results_dir):
+    return result_writer(results_dir)
+
+
+@pytest.fixture
+def write_audit(results_dir):
+    return audit_writer(results_dir)
+
+
+@pytest.fixture
+def write_report(results_dir):
+    """Write the ``report.json`` of all results, without its pictures, which take most of the time."""
+
+    def write(folder, **about):
+        results, audits = load_results(results_dir), load_audits(results_dir)
+        evidence = gather(results, audits, trained_on=about.get("trained_on"))
+        about = {"title": "One", "trained_on": None, "data_note": None, "commands": [], "settings": {}} | about
+        folder.mkdir(parents=True)
+        (folder / "report.json").write_text(json.dumps(report_document(evidence, about)))
+        return folder / "report.json"
+
+    return write
+
+
+@pytest.fixture
+def two_models(write_result):
+    write_two_models(write_result)
+
+
+def write_two_models(write_result):
+    """Drops: VAFA 0.20 and 0.06, PGD 0.10 and 0.15, stretch 0.05 and 0.00; clean 0.90 and 0.895."""
+    scores = {
+        "standard": {"identity": 0.9, "identity_stretch": 0.85, "pgd": 0.8, "vafa_authors": 0.7},
+        "hardened": {"identity": 0.895, "identity_stretch": 0.895, "pgd": 0.745, "vafa_authors": 0.835},
+    }
+    for model, attacks in scores.items():
+        for attack, dice in attacks.items():
+            write_result(model, attack, dice, role="control" if attack.startswith("identity") else "attack")
 
 
 # Killed

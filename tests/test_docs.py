@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vafa_monai.workflows.override import merged_config, require_known
+from vafa_monai.runs.override import merged_config, require_known
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["attacks", "audit", "share", "tutorial", "hardening", "scale", "how_to", "design", "conventions"]

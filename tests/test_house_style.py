@@ -14,14 +14,15 @@ import vafa_monai
 
 ROOT = Path(vafa_monai.__file__).parent
 FILES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in sorted(ROOT.rglob("*.py"))}
-ORDER = ["frequency", "losses", "attacks", "inferers", "transforms", "data", "metrics", "audit"]
-ORDER += ["handlers", "reports", "workflows", "nnunet", "label", "cli"]
+ORDER = ["frequency", "losses", "attacks", "inferers", "transforms", "metrics", "data", "results", "audit"]
+ORDER += ["handlers", "reports", "runs", "paper", "sharing", "nnunet", "label", "cli"]
 ONLY = {  # packages that import nothing else, beside themselves and the standard library
     "frequency": ("torch",),
     "networks": ("torch", "monai.networks"),
 }
 NEVER = {"attacks": re.compile(r"monai\.(networks|engines|bundle)\b|monai\.data\..*Dataset")}
 LONGEST, LONGEST_BODY = 450, 40  # lines
+LONGEST_CHAIN = 16  # modules, each of which imports the next
 
 
 def package_of(name: str) -> str:
@@ -61,7 +62,7 @@ def may_import_package(package: str, other: str) -> bool:
     if other in (package, "", "__version__"):  # the root package holds its version only
         return True
     if other == "networks":
-        return package in ("workflows", "cli")
+        return package in ("runs", "paper", "sharing", "cli")
     return package in ORDER and other in ORDER[: ORDER.index(package)]
 
 
@@ -93,6 +94,38 @@ def bodies_of(source: str) -> Iterator[tuple[str, int]]:
             yield node.name, (node.end_lineno or 0) - first.lineno + 1
 
 
+def edges_of(files: dict[str, str]) -> dict[str, set[str]]:
+    """Map every module to those that it imports; a package is one only where nothing of a module in it is named."""
+    names = {
+        f"vafa_monai/{name}".removesuffix(".py").removesuffix("/__init__").replace("/", "."): name for name in files
+    }
+    return {
+        module: {part for path in imports_of(files[name]) if (part := nearest(path, names)) not in (None, module)}
+        for module, name in names.items()
+        if not name.endswith("__init__.py")
+    }
+
+
+def nearest(path: str, names: dict[str, str]) -> str | None:
+    """Return the module that holds an imported name."""
+    return path if path in names else path.rpartition(".")[0] if path.rpartition(".")[0] in names else None
+
+
+def longest_chain(edges: dict[str, set[str]]) -> list[str]:
+    """Return the longest path of imports; one that runs in a circle has no end and is refused."""
+    chains: dict[str, list[str]] = {}
+
+    def chain(name: str, above: tuple[str, ...] = ()) -> list[str]:
+        if name in above:
+            raise ValueError(f"imports run in a circle: {above[above.index(name) :]}")
+        if name not in chains:
+            tails = [chain(other, (*above, name)) for other in sorted(edges.get(name, ()))]
+            chains[name] = [name, *max(tails, key=len, default=[])]
+        return chains[name]
+
+    return max((chain(name) for name in sorted(edges)), key=len)
+
+
 def test_files_belong_to_known_packages():
     assert [name for name in FILES if package_of(name) not in {"", "networks", *ORDER}] == []
 
@@ -115,6 +148,23 @@ def test_files_are_chapters():
 def test_functions_fit_in_a_head():
     bodies = {(name, *body) for name, source in FILES.items() for body in bodies_of(source)}
     assert {body for body in bodies if body[-1] >= LONGEST_BODY} == set()
+
+
+def test_chain_of_imports_is_short_and_has_no_circle():
+    chain = longest_chain(edges_of(FILES))
+    assert len(chain) <= LONGEST_CHAIN, chain
+
+
+def test_modules_import_from_modules_not_from_the_package_above():
+    modules = {f"vafa_monai/{name}".removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in FILES}
+    packages = {f"vafa_monai.{name.removesuffix('/__init__.py')}" for name in FILES if name.count("/") == 1}
+    found = {
+        (name, path)
+        for name, source in FILES.items()
+        for path in imports_of(source)
+        if path.rpartition(".")[0] in packages and path not in modules
+    }
+    assert {one for one in found if not one[0].startswith("cli/__")} == set()
 
 
 def test_files_hold_nothing_forbidden():
@@ -162,7 +212,7 @@ def test_an_arrow_that_points_the_wrong_way_is_found(package, source):
         ("losses", "from monai.losses import DiceCELoss\nfrom vafa_monai.frequency import block_dct"),
         ("attacks", "from monai.data import MetaTensor\nfrom vafa_monai.losses import dice_ce"),
         ("networks", "from monai.networks.blocks import UnetResBlock\nimport torch"),
-        ("workflows", "from vafa_monai.networks import UNETRPP"),
+        ("sharing", "from vafa_monai.networks import UNETRPP"),
         ("cli", "from vafa_monai import __version__\nfrom vafa_monai.reports import table\nimport fire"),
     ],
 )
@@ -185,6 +235,12 @@ def test_an_arrow_that_points_the_right_way_is_let_through(package, source):
 )
 def test_what_is_forbidden_is_found(name, source, expected):
     assert list(forbidden_of(name, source)) == expected
+
+
+def test_a_circle_of_imports_is_found_and_the_longest_chain_is():
+    with pytest.raises(ValueError, match="circle"):
+        longest_chain({"a": {"b"}, "b": {"a"}})
+    assert longest_chain({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == ["a", "b", "c"]
 
 
 def test_the_body_of_a_function_is_measured_without_its_docstring():

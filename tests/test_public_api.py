@@ -46,21 +46,22 @@ NAMES = {
         compute_organ_presence compute_organ_volumes load_lpips lpips_by_slices
     """,
     "vafa_monai.audit": """
-        AuditCase AuditRun AuditSettings AuditSubject CHECKS Check Finding Measured Outcome Status mean_dice run_audit
+        AttackOutcome AuditCase AuditRun AuditSettings AuditedModel CHECKS Check CheckResult Measured Status mean_dice
+        run_audit
     """,
     "vafa_monai.handlers": """
         AdversarialKeys AdversarialSaver AdversarialTrainingHandler AttackHandler HausdorffDistance95
         NormalizedSurfaceDice OrganPresence PerceptualSimilarity ResumableTraining
-        RobustnessReport WeightAverage WeightPerturbation
+        RobustnessReport WeightAverage WeightPerturbation averaged_network
     """,
     "vafa_monai.networks": "UNETRPP convert_unetr_weights load_official_unetrpp",
-    "vafa_monai.reports": """
-        PaperTable Result attack_figure build_report dice_chart load_results write_paper_table
+    "vafa_monai.reports": "attack_figure build_report dice_chart",
+    "vafa_monai.results": "Result load_results",
+    "vafa_monai.runs": """
+        AuditProgress Benchmark BenchmarkOutcome BundleAudit BundleRun Demo DemoSettings copy_bundle shipped_bundle
     """,
-    "vafa_monai.workflows": """
-        AuditTeller Benchmark BenchmarkOutcome BundleAudit BundleRun Conversion Demo DemoSettings Package Reproduction
-        ReproductionSettings build_bundle_network convert_checkpoint copy_bundle fetch_bundle shipped_bundle
-    """,
+    "vafa_monai.paper": "PaperTable Reproduction ReproductionSettings write_paper_table",
+    "vafa_monai.sharing": "Conversion Package build_bundle_network convert_checkpoint fetch_bundle",
     "vafa_monai.label": "Fragility install_app prediction_change",
     "vafa_monai.nnunet": "NNUNetAudit NNUNetModel TRAINERS",
 }

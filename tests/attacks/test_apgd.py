@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vafa_monai.attacks import APGD, PGD, Iterate, climb
-from vafa_monai.attacks.auto_move import AutoMove, checkpoints
-from vafa_monai.attacks.voxel_attack import VoxelAttack
-from vafa_monai.attacks.voxel_ball import VoxelBall
+from vafa_monai.attacks.apgd import AutoMove, checkpoints
+from vafa_monai.attacks.norm import VoxelBall
+from vafa_monai.attacks.pgd import VoxelAttack
 from vafa_monai.losses import JensenShannonLoss, MaskedCrossEntropyLoss, dice_ce
 
 

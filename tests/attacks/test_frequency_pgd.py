@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vafa_monai.attacks import VAFA, FrequencyPGD, UniformQuantization
-from vafa_monai.attacks.coefficient_box import CoefficientBox, band_mask
+from vafa_monai.attacks.quantization_table import CoefficientBox, band_mask
 from vafa_monai.frequency import block_dct, pad_to_blocks
 
 BLOCK = (4, 3, 2)

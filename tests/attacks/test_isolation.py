@@ -32,7 +32,7 @@ from vafa_monai.attacks import (
     TransferPGD,
     UniformQuantization,
 )
-from vafa_monai.attacks.isolation import GuardedNetwork
+from vafa_monai.attacks.ascent import GuardedNetwork
 from vafa_monai.inferers import SlidingWindowNetwork
 
 SHAPE = (1, 1, 6, 5, 4)

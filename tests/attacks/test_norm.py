@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vafa_monai.attacks.norm import rms, steepest
-from vafa_monai.attacks.voxel_ball import VoxelBall
+from vafa_monai.attacks.norm import VoxelBall, rms, steepest
 
 
 @pytest.fixture

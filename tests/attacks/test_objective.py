@@ -7,8 +7,8 @@ import torch
 from monai.losses import DiceCELoss
 
 from vafa_monai.attacks import PGD, FrequencyPGD, Iterate, ascend
-from vafa_monai.attacks.objective import LossObjective, judge
-from vafa_monai.attacks.voxel_ball import VoxelBall
+from vafa_monai.attacks.ascent import LossObjective, judge
+from vafa_monai.attacks.norm import VoxelBall
 from vafa_monai.losses import (
     CosPGDLoss,
     JensenShannonLoss,

@@ -9,8 +9,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from vafa_monai.attacks import EraseOrgan, GrowOrgan, MoveOrgan, ShrinkOrgan, SwapOrgans
-from vafa_monai.attacks.organ_goal import fill
-from vafa_monai.attacks.organ_shape import distance_to
+from vafa_monai.attacks.organ_goal import distance_to, fill
 
 
 def line(*classes):

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from vafa_monai.attacks import SquareAttack
-from vafa_monai.attacks.square_move import SquareMove, box_share, stripes
-from vafa_monai.attacks.voxel_ball import VoxelBall
+from vafa_monai.attacks.norm import VoxelBall
+from vafa_monai.attacks.square_attack import SquareMove, box_share, stripes
 from vafa_monai.losses import dice_ce
 
 

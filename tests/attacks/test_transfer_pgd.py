@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from vafa_monai.attacks import PGD, TransferPGD
-from vafa_monai.attacks.input_diversity import DiverseObjective, seen_differently
-from vafa_monai.attacks.move import MomentumMove
+from vafa_monai.attacks.norm import MomentumMove
+from vafa_monai.attacks.transfer_pgd import DiverseObjective, seen_differently
 from vafa_monai.losses import dice_ce
 
 

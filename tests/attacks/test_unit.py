@@ -16,7 +16,7 @@ from vafa_monai.attacks import (
     TiledAttack,
     UniformQuantization,
 )
-from vafa_monai.attacks.unit import physical_width, strengths
+from vafa_monai.attacks.range_adapter import physical_width, strengths
 
 FOUR = {"fraction": 0.015686, "grey_levels": 4.0, "HU": 6.666667}
 TWENTY = {"fraction": 0.078431, "grey_levels": 20.0, "HU": 33.333333}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from monai.inferers import SlidingWindowInferer
 
-from vafa_monai.audit import AuditCase, AuditSettings, AuditSubject
+from vafa_monai.audit import AuditCase, AuditedModel, AuditSettings
 
 CLASSES = ("background", "grey", "bright")
 SPLITS = {"training": ["a", "b"], "test": ["c", "d"]}
@@ -37,7 +37,7 @@ def build_subject(trained_network, other_network, session_cases):
             "splits": SPLITS,
             "batch_size": 4,
         }
-        return AuditSubject(network or trained_network, changes.pop("cases", cases), CLASSES, **about | changes)
+        return AuditedModel(network or trained_network, changes.pop("cases", cases), CLASSES, **about | changes)
 
     return build
 

@@ -16,22 +16,27 @@ from torch import nn
 
 from vafa_monai.attacks import PGD, GaussianNoise, Identity, SquareAttack
 from vafa_monai.attacks.threat import threat_of
-from vafa_monai.audit import CHECKS, Measured, Status, gradient_checks
-from vafa_monai.audit.arsenal import headline, longer_attack
-from vafa_monai.audit.budget_checks import check_budget, check_zero_budget
-from vafa_monai.audit.control_checks import check_black_box, check_controls, check_transfer
-from vafa_monai.audit.data_checks import check_splits, check_statistics
-from vafa_monai.audit.file_checks import check_survival
-from vafa_monai.audit.gradient_checks import check_gradient, check_sliding_window
-from vafa_monai.audit.metric_checks import check_metrics
-from vafa_monai.audit.network_checks import check_determinism, check_logits, check_untouched
+from vafa_monai.audit import CHECKS, Measured, Status
+from vafa_monai.audit import network_checks as gradient_checks
+from vafa_monai.audit.audit_attacks import headline, longer_attack
+from vafa_monai.audit.clean_checks import check_black_box, check_controls, check_transfer
+from vafa_monai.audit.data_checks import check_metrics, check_splits, check_statistics, check_survival
+from vafa_monai.audit.network_checks import (
+    check_determinism,
+    check_gradient,
+    check_logits,
+    check_sliding_window,
+    check_untouched,
+)
 from vafa_monai.audit.strength_checks import (
+    check_budget,
     check_budget_curve,
     check_losses,
     check_restarts,
     check_single_step,
     check_steps,
     check_unbounded,
+    check_zero_budget,
 )
 from vafa_monai.audit.unseen_checks import check_unseen
 from vafa_monai.inferers import SlidingWindowNetwork

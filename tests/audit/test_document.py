@@ -9,10 +9,9 @@ import jsonschema
 import pytest
 
 from vafa_monai.audit import CHECKS, run_audit
-from vafa_monai.audit import document as document_module
-from vafa_monai.audit.document import AUDIT_SCHEMA, audit_document
-from vafa_monai.reports.audit_document import AUDIT_SCHEMA as READ_SCHEMA
-from vafa_monai.reports.audit_document import parse_audit
+from vafa_monai.audit import engine as document_module
+from vafa_monai.audit.engine import audit_document
+from vafa_monai.results.audit import parse_audit
 
 SCHEMA = json.loads(Path(document_module.__file__).with_name("audit.schema.json").read_text())
 CHEAP = [check for check in CHECKS if check.name not in ("controls", "unseen", "transfer", "black_box")]
@@ -29,7 +28,6 @@ def test_document_fits_its_schema_and_is_read_by_the_report(documents):
     text = json.loads(json.dumps(documents[0], allow_nan=False))
     jsonschema.validate(text, SCHEMA)
     audit = parse_audit(text, "audit.json")
-    assert READ_SCHEMA == AUDIT_SCHEMA
     assert (audit.model, audit.verdict, audit.sha256) == ("plain", "PASS", "0" * 64)
     assert [check.id for check in audit.checks] == [check.id for check in CHEAP]
     assert [curve.name for curve in audit.curves] == ["budget_voxels", "budget_coefficients", "steps"]

@@ -9,8 +9,18 @@ import torch
 from torch import nn
 
 from vafa_monai.attacks import FrequencyPGD
-from vafa_monai.audit import CHECKS, AuditCase, AuditRun, AuditSettings, AuditSubject, Check, Finding, Status, run_audit
-from vafa_monai.audit.curve import audit_curves
+from vafa_monai.audit import (
+    CHECKS,
+    AuditCase,
+    AuditedModel,
+    AuditRun,
+    AuditSettings,
+    Check,
+    CheckResult,
+    Status,
+    run_audit,
+)
+from vafa_monai.audit.unseen_checks import audit_curves
 
 IDS = [f"S{number}" for number in (*range(17), 18, 19, 20, 21, 22)]
 
@@ -21,7 +31,7 @@ def check_of(result):
     def run(subject):
         if isinstance(result, Exception):
             raise result
-        return Finding(status=result, sentence="Found.")
+        return CheckResult(status=result, sentence="Found.")
 
     return Check(id="S0", name="one", title="One", meaning="Nothing.", run=run)
 
@@ -123,7 +133,7 @@ def test_impossible_settings_are_refused(setting, message):
 def test_cases_must_be_there_and_have_names_of_their_own(plain, trained_network):
     for cases in ([], [plain.cases[0], plain.cases[0]]):
         with pytest.raises(ValueError, match="cases must be at least one, of different names"):
-            AuditSubject(trained_network, cases, plain.classes)
+            AuditedModel(trained_network, cases, plain.classes)
 
 
 def test_batches_give_what_single_cases_give(plain, build_subject):

@@ -9,17 +9,20 @@ import pytest
 import torch
 
 from vafa_monai.attacks import PGD, VAFA, FrequencyPGD
-from vafa_monai.audit import AuditCase, AuditSettings, Outcome, control_checks, file_checks
-from vafa_monai.audit.budget_checks import check_budget, check_zero_budget
-from vafa_monai.audit.control_checks import check_black_box, check_controls, check_transfer
+from vafa_monai.audit import AttackOutcome, AuditCase, AuditSettings
+from vafa_monai.audit import clean_checks as control_checks
+from vafa_monai.audit import data_checks as file_checks
+from vafa_monai.audit.clean_checks import check_black_box, check_controls, check_transfer
 from vafa_monai.audit.data_checks import check_statistics
 from vafa_monai.audit.network_checks import check_determinism
 from vafa_monai.audit.strength_checks import (
+    check_budget,
     check_budget_curve,
     check_restarts,
     check_single_step,
     check_steps,
     check_unbounded,
+    check_zero_budget,
 )
 from vafa_monai.audit.unseen_checks import check_unseen
 
@@ -55,7 +58,7 @@ class Given:
 
 def outcome(number, dice, loss=1.0, linf=0.0, rms=0.0):
     both = torch.tensor([0.5, dice, dice], dtype=torch.float64)
-    return Outcome(case=str(number), dice=both, loss=loss, linf=linf, rms=rms, sound=not math.isnan(linf))
+    return AttackOutcome(case=str(number), dice=both, loss=loss, linf=linf, rms=rms, sound=not math.isnan(linf))
 
 
 def same(value):

@@ -19,11 +19,11 @@ from monai.data import list_data_collate
 
 from vafa_monai.attacks import APGD, PGD, VAFA, AttackEnsemble, CosPGD, FrequencyPGD, Identity, SquareAttack
 from vafa_monai.attacks.tiled import TiledAttack
-from vafa_monai.audit import AuditCase, AuditSubject, mean_dice
+from vafa_monai.audit import AuditCase, AuditedModel, mean_dice
 from vafa_monai.data import write_json, write_volume
 from vafa_monai.data.mni152 import TEST, _load_tissue
 from vafa_monai.losses import MaskedCrossEntropyLoss
-from vafa_monai.workflows import BundleRun
+from vafa_monai.runs import BundleRun
 
 EPS = 4 / 255
 SLACK = 0.002  # DSC; two attacks that find the same maximum differ by less
@@ -42,7 +42,7 @@ def load(bundle, dataset_dir, model, most=None):
         volumes = {name: batch[name].as_tensor() for name in ("image", "label")}
         cases.append(AuditCase(name=f"case {number}", **volumes))
     inferer, classes = parser.get_parsed_content("validate#inferer"), parser.get_parsed_content("classes")
-    return AuditSubject(
+    return AuditedModel(
         network, cases, classes, inferer=inferer, batch_size=4, progress=lambda line: print(f"- {line}", flush=True)
     )
 

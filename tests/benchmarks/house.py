@@ -23,7 +23,7 @@ import vafa_monai
 from vafa_monai import cli
 from vafa_monai.attacks import VAFA
 from vafa_monai.data import prepare_mni152
-from vafa_monai.workflows import shipped_bundle
+from vafa_monai.runs import shipped_bundle
 
 ROOT = Path(vafa_monai.__file__).parent
 SMALL = {"network_def#feature_size": 4, "network_def#hidden_size": 24, "network_def#mlp_dim": 48, "num_workers": 0}

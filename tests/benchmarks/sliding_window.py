@@ -30,7 +30,7 @@ from torch import nn
 
 from vafa_monai.attacks import PGD
 from vafa_monai.inferers import InferredNetwork, SlidingWindowNetwork
-from vafa_monai.inferers.window_grid import WindowGrid
+from vafa_monai.inferers.sliding_window_network import WindowGrid
 
 CLASSES = 3
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

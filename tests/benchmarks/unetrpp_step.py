@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from vafa_monai.networks import UNETRPP
-from vafa_monai.networks.paired_attention import PairedAttention
-from vafa_monai.networks.unetrpp_block import PairedAttentionBlock
+from vafa_monai.networks.unetrpp_block import PairedAttention, PairedAttentionBlock
 
 REVERSED = (0, 1, 4, 3, 2)
 

@@ -13,8 +13,8 @@ from vafa_monai.audit import CHECKS
 from vafa_monai.cli import main
 from vafa_monai.data import sha256
 from vafa_monai.reports import build_report
-from vafa_monai.workflows import BundleAudit
-from vafa_monai.workflows.audit_subject import BundleModel
+from vafa_monai.runs import BundleAudit
+from vafa_monai.runs.audit import BundleModel
 
 FEW = {"steps": 2, "queries": 2, "restarts": 2, "eps_curve": (0, 4 / 255, 1), "steps_curve": (1, 2)}
 FEW |= {"stated_dice": 1.0}
@@ -105,7 +105,7 @@ def test_audit_made_of_something_else_is_not_taken_for_it(changes, audited, data
     def begin(*_, **__):
         raise InterruptedError
 
-    monkeypatch.setattr("vafa_monai.workflows.audit.run_audit", begin)
+    monkeypatch.setattr("vafa_monai.runs.audit.run_audit", begin)
     about = {"bundle": audited[0], "dataset_dir": dataset_dir, "checkpoints": BOTH, "settings": FEW}
     about["overrides"] = overrides
     BundleAudit(**about).run()  # as it was: nothing begins
@@ -144,7 +144,7 @@ def test_result_that_came_later_belongs_to_the_audit_of_its_weights(
         found.extend(subject.measured)
         raise InterruptedError
 
-    monkeypatch.setattr("vafa_monai.workflows.audit.run_audit", begin)
+    monkeypatch.setattr("vafa_monai.runs.audit.run_audit", begin)
     about = {"bundle": folder, "dataset_dir": dataset_dir, "settings": FEW, "overrides": overrides, "checkpoints": BOTH}
     with pytest.raises(InterruptedError) if again else nullcontext():
         BundleAudit(**about).run()
@@ -228,7 +228,7 @@ def test_damaged_document_is_set_aside_and_the_audit_made_again(audit, text, tmp
     def begin(*_, **__):
         raise InterruptedError
 
-    monkeypatch.setattr("vafa_monai.workflows.audit.run_audit", begin)
+    monkeypatch.setattr("vafa_monai.runs.audit.run_audit", begin)
     path, lines = tmp_path / "out" / "model" / "audit.json", []
     path.parent.mkdir(parents=True)
     path.write_text(text)

@@ -13,7 +13,7 @@ import pytest
 
 from vafa_monai.attacks import Identity
 from vafa_monai.cli import main
-from vafa_monai.workflows import Benchmark
+from vafa_monai.runs import Benchmark
 
 ATTACKS = ("identity", "gaussian_noise")
 
@@ -338,7 +338,7 @@ def test_environment_left_over_is_no_launch(run, left, monkeypatch, tmp_path):
 
 
 def test_launch_without_the_other_process_ends_with_a_sentence(run, monkeypatch):
-    monkeypatch.setattr("vafa_monai.workflows.benchmark.MEETING", timedelta(seconds=1))
+    monkeypatch.setattr("vafa_monai.runs.benchmark.MEETING", timedelta(seconds=1))
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]

@@ -16,7 +16,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from vafa_monai.workflows import BundleRun
+from vafa_monai.runs import BundleRun
 
 CONFIGS = Path(__file__).parents[2] / "bundles" / "overlays"
 RECIPES = sorted(path.stem for path in (CONFIGS / "hardening").glob("*.json"))

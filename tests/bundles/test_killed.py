@@ -11,7 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import pytest
 
-from vafa_monai.workflows import Benchmark, BundleAudit, BundleRun
+from vafa_monai.runs import Benchmark, BundleAudit, BundleRun
 
 pytestmark = pytest.mark.slow
 

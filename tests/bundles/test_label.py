@@ -18,7 +18,7 @@ import torch
 
 from vafa_monai.attacks import PGD
 from vafa_monai.label import Fragility
-from vafa_monai.workflows import build_bundle_network
+from vafa_monai.sharing import build_bundle_network
 
 pytestmark = [pytest.mark.label, pytest.mark.slow]
 

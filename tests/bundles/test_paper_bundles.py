@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vafa_monai.data import prepare_acdc, prepare_synapse, write_phantom
-from vafa_monai.reports import load_results
+from vafa_monai.results import load_results
 
 pytestmark = pytest.mark.bundle
 

@@ -8,7 +8,7 @@ import nibabel as nib
 import pytest
 import torch
 
-from vafa_monai.reports import load_results
+from vafa_monai.results import load_results
 
 pytestmark = pytest.mark.bundle
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from vafa_monai.workflows import BundleRun
+from vafa_monai.runs import BundleRun
 
 FORK = multiprocessing.get_context("fork")
 LENGTH = {"epochs": 3, "windows_per_epoch": 4, "val_interval": 1, "network_def#dropout_rate": 0.2}

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from vafa_monai.reports import load_results
-from vafa_monai.workflows.demo import ATTACKS as ATTACKS_OF_THE_DEMO
-from vafa_monai.workflows.demo import CONTROLS as CONTROLS_OF_THE_DEMO
+from vafa_monai.results import load_results
+from vafa_monai.runs.demo import ATTACKS as ATTACKS_OF_THE_DEMO
+from vafa_monai.runs.demo import CONTROLS as CONTROLS_OF_THE_DEMO
 
 pytestmark = pytest.mark.bundle
 

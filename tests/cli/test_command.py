@@ -19,25 +19,18 @@ import pytest
 import torch
 
 from vafa_monai.audit import Status
-from vafa_monai.cli import (
-    COMMANDS,
-    compare_command,
-    data_command,
-    main,
-    nnunet_command,
-    report_command,
-    say,
-    share_command,
-)
-from vafa_monai.workflows import Benchmark, BenchmarkOutcome, BundleAudit, BundleRun, shipped_bundle
+from vafa_monai.cli import COMMANDS, audit_command, data_command, main, report_command, say, share_command
+from vafa_monai.runs import Benchmark, BenchmarkOutcome, BundleAudit, BundleRun, shipped_bundle
 
 BUNDLE = "mni152_unetr_segmentation"
 WORK = {  # what does the work, or begins it
-    report_command: ("Demo", "build_report", "Reproduction"),
+    report_command: (
+        *("Demo", "build_report", "Reproduction"),
+        *("compare_models", "write_comparison", "leaderboard_rows", "write_leaderboard"),
+    ),
     data_command: ("write_phantom", "build_bundle_network", "convert_checkpoint"),
-    compare_command: ("compare_models", "write_comparison", "leaderboard_rows", "write_leaderboard"),
     share_command: ("Package", "copy_bundle", "fetch_bundle", "install_app"),
-    nnunet_command: ("NNUNetAudit",),
+    audit_command: ("NNUNetAudit",),
 }
 
 
@@ -241,7 +234,7 @@ UNREAD = {  # each is an id of the configs, and nothing in that run reads it
     "part of a config": ([*EVALUATE, "--train#sampler#num_samples", "9"], "'train#sampler#num_samples'"),
     "rate of an evaluation": ([*EVALUATE, "--learning_rate", "0.1"], "'learning_rate'"),
     "radius of a training": (["train", "B", "--eps", "0.1"], "'eps' for train."),
-    "hardening of a training": (["train", "B", "--hardening#clean_weight", "1"], "'hardening#clean_weight' for train."),
+    "hardening of a training": (["train", "B", "--hardening#epochs", "1"], "'hardening#epochs' for train."),
     "all of a benchmark": (["benchmark", "B", "data", "--attacks", "identity,vafa_2d", "--eps", "1"], "'eps'"),
     "rate of an audit": (["audit", "B", "data", "--learning_rate", "1"], "'learning_rate'"),
     "saving": (["attack", "B", "vafa_2d", "--eps", "8 grey"], "'eps'"),
@@ -262,7 +255,7 @@ READ = {
     "argument of a radius": [*EVALUATE, "--attack", "pgd", "--radius#value", "0.1"],
     "disabled component": [*EVALUATE, "--save_predictions", "true"],
     "below a list": ["train", "B", "--train#random_transforms#3#prob", "0.1"],
-    "hardening": ["train", "B", "--vaft", "--hardening#clean_weight", "1"],
+    "hardening": ["harden", "B", "--recipe", "vaft", "--clean_weight", "1"],
     "adversarial folder": ["attack", "B", "pgd", "--adv_dir", "adv", "--eps", "8 grey"],
     "audit": ["audit", "B", "data", "--num_cases", "1", "--overlap", "0", "--eps", "0.1", "--network_def#mlp_dim", "9"],
 }
@@ -570,7 +563,8 @@ def line_of(command, chance):
             continue
         words += [value] if needed and len(words) == 1 else [f"--{option.name}={value}"]
     if command.others == "overrides" and command.name != "convert":
-        free = [pair for pair in IDS.items() if pair[0].removeprefix("--") not in command.options]
+        unread = {*command.options, *(["eps"] if command.name == "train" else [])}
+        free = [pair for pair in IDS.items() if pair[0].removeprefix("--") not in unread]
         words += [word for pair in chance.sample(free, 2) for word in pair]
     return words
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from vafa_monai.workflows import build_bundle_network, shipped_bundle
+from vafa_monai.runs import shipped_bundle
+from vafa_monai.sharing import build_bundle_network
 
 
 class Payload:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vafa_monai.data.acdc import ACDC
-from vafa_monai.data.case_facts import CaseFacts, measure
+from vafa_monai.data.data_report import CaseFacts, measure
 from vafa_monai.data.recipe import Case
 from vafa_monai.data.synapse import SYNAPSE, synapse_plan, synapse_split
 from vafa_monai.data.volume import Volume

@@ -12,7 +12,7 @@ from matplotlib import colormaps
 from matplotlib.image import imread
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from vafa_monai.data.case_figure import Sample, case_figure, middle_slice
+from vafa_monai.data.data_report import Sample, case_figure, middle_slice
 
 CLASSES = ("background", "right front", "left back")
 SHAPE = (20, 16, 9)

@@ -15,8 +15,7 @@ import pytest
 
 from vafa_monai.data import prepare_acdc, prepare_synapse
 from vafa_monai.data.acdc import ACDC
-from vafa_monai.data.case_facts import CaseFacts
-from vafa_monai.data.data_report import DataReport, write_report
+from vafa_monai.data.data_report import CaseFacts, DataReport, write_report
 
 VOID = {"meta", "br", "img"}
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vafa_monai.data.acdc import ACDC
-from vafa_monai.data.fault import image_faults, label_faults, pair_faults, read_or_fault
+from vafa_monai.data.recipe import image_faults, label_faults, pair_faults, read_or_fault
 from vafa_monai.data.synapse import SYNAPSE
 from vafa_monai.data.volume import Volume
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from vafa_monai.data import sha256
-from vafa_monai.data.folder import is_finished, list_hashes, whole_folder
+from vafa_monai.data.files import is_finished, list_hashes, whole_folder
 
 SETTINGS = {"a": 1, "b": ["x", 0.5]}
 

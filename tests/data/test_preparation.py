@@ -24,7 +24,7 @@ from vafa_monai.data import (
     sha256,
     write_phantom,
 )
-from vafa_monai.data.folder import list_hashes
+from vafa_monai.data.files import list_hashes
 from vafa_monai.data.split import PARTS
 from vafa_monai.data.volume import read_volume
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from vafa_monai.handlers.result_summary import merge_results, summarize
 from vafa_monai.metrics import QUALITY_NAMES
+from vafa_monai.results.provenance import merge_results, summarize
 
 QUALITY = dict.fromkeys(QUALITY_NAMES, 0.5)
 

@@ -19,10 +19,10 @@ from torch import nn
 
 from vafa_monai.attacks import FGSM, AttackEnsemble, Identity, RangeAdapter, SquareAttack
 from vafa_monai.handlers import AttackHandler, RobustnessReport
-from vafa_monai.handlers.provenance import listed_names
 from vafa_monai.metrics import compute_image_quality
-from vafa_monai.reports import load_results
-from vafa_monai.reports.ensemble_row import ensemble_rows
+from vafa_monai.reports.row import ensemble_rows
+from vafa_monai.results import load_results
+from vafa_monai.results.provenance import listed_names
 
 SPACING = (1.5, 0.8, 2.5)
 CLASSES = ("air", "gray", "white")

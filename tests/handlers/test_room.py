@@ -8,7 +8,7 @@ from monai.inferers import SlidingWindowInferer
 from torch import nn
 
 from vafa_monai.attacks import FGSM, PGD
-from vafa_monai.handlers.room import Room, attack_in_room
+from vafa_monai.handlers.batch import MemoryPlan, attack_within_memory
 from vafa_monai.inferers import InferredNetwork, SlidingWindowNetwork
 
 SHAPE, WINDOW = (4, 1, 6, 5, 4), (3, 5, 4)
@@ -43,21 +43,21 @@ def pipeline(network, sw_batch_size=8):
 
 
 def test_steps_down_are_fewer_volumes_then_fewer_windows_then_checkpointing():
-    rooms = [Room(3, 5)]
+    rooms = [MemoryPlan(3, 5)]
     while (smaller := rooms[-1].smaller()) is not None:
         rooms.append(smaller)
-    assert rooms[1:] == [Room(1, 5), Room(1, 2), Room(1, 1), Room(1, 1, checkpointing=True)]
+    assert rooms[1:] == [MemoryPlan(1, 5), MemoryPlan(1, 2), MemoryPlan(1, 1), MemoryPlan(1, 1, checkpointing=True)]
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError], ids=["gpu", "cpu"])
 @pytest.mark.parametrize(
     ("most", "room"),
-    [(99, Room(4, 8)), (3, Room(1, 2)), (1, Room(1, 1)), (0, Room(1, 1, checkpointing=True))],
+    [(99, MemoryPlan(4, 8)), (3, MemoryPlan(1, 2)), (1, MemoryPlan(1, 1)), (0, MemoryPlan(1, 1, checkpointing=True))],
     ids=["enough", "few windows", "one window", "checkpointing"],
 )
 def test_attack_in_little_memory_is_the_same(batch, most, room, error):
-    expected, _, _ = attack_in_room(FGSM(), *batch, pipeline(Crowded(99)))
-    adv, details, found = attack_in_room(FGSM(), *batch, pipeline(Crowded(most, error)))
+    expected, _, _ = attack_within_memory(FGSM(), *batch, pipeline(Crowded(99)))
+    adv, details, found = attack_within_memory(FGSM(), *batch, pipeline(Crowded(most, error)))
     torch.testing.assert_close(adv, expected)
     assert found == room
     assert details == [{}] * 4
@@ -65,15 +65,15 @@ def test_attack_in_little_memory_is_the_same(batch, most, room, error):
 
 def test_batch_is_split_without_a_sliding_window(batch):
     network = Crowded(2)
-    adv, _, room = attack_in_room(FGSM(), *batch, InferredNetwork(network))
+    adv, _, room = attack_within_memory(FGSM(), *batch, InferredNetwork(network))
     torch.testing.assert_close(adv, FGSM()(*batch, Crowded(99)))
-    assert room == Room(2, 1)
+    assert room == MemoryPlan(2, 1)
     assert [windows for windows, _ in network.asked] == [4, 2, 2]
 
 
 def test_room_of_the_last_batch_is_where_the_next_begins(batch):
     network = Crowded(2)
-    attack_in_room(FGSM(), *batch, InferredNetwork(network), Room(1, 1))
+    attack_within_memory(FGSM(), *batch, InferredNetwork(network), MemoryPlan(1, 1))
     assert [windows for windows, _ in network.asked] == [1, 1, 1, 1]
 
 
@@ -85,7 +85,7 @@ def test_too_little_memory_for_one_window_is_said(batch):
     with pytest.raises(
         RuntimeError, match=r"roi_size must be small enough for memory, got an attack on \(1, 6, 5, 4\)"
     ):
-        attack_in_room(PGD(steps=1), *batch, whole)
+        attack_within_memory(PGD(steps=1), *batch, whole)
 
 
 def test_other_errors_are_raised(batch):
@@ -93,4 +93,4 @@ def test_other_errors_are_raised(batch):
         raise RuntimeError("no kernel")
 
     with pytest.raises(RuntimeError, match="no kernel"):
-        attack_in_room(fail, *batch, InferredNetwork(Crowded(99)))
+        attack_within_memory(fail, *batch, InferredNetwork(Crowded(99)))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vafa_monai.handlers.snapshot import LARGEST, case_snapshot, small_volume
+from vafa_monai.handlers.robustness_report import LARGEST, case_snapshot, small_volume
 
 
 def volumes_of(shape, organ, change=0.02):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from vafa_monai.inferers.repeatable import RepeatableCalls
+from vafa_monai.inferers.sliding_window_network import RepeatableCalls
 
 CPU = torch.device("cpu")
 

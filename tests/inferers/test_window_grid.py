@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from monai.inferers import SlidingWindowInferer
 from torch import Tensor
 
-from vafa_monai.inferers.window_grid import WindowGrid
+from vafa_monai.inferers.sliding_window_network import WindowGrid
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.5, 0.75, (0.1, 0.6, 0.3)], ids=str)

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from vafa_monai.metrics import PerceptualSimilarityMetric, build_lpips, load_lpips, lpips_by_slices, lpips_network
+from vafa_monai.metrics import PerceptualSimilarityMetric, build_lpips, load_lpips, lpips_by_slices
+from vafa_monai.metrics import image_quality as lpips_network
 
 SIZE = (2, 1, 33, 35, 3)
 
@@ -126,7 +127,7 @@ def test_slices_too_small_for_the_network_are_a_note(lpips, monkeypatch, shape):
 
 
 def test_without_the_package_there_is_a_note_and_no_network(monkeypatch):
-    monkeypatch.setattr("vafa_monai.metrics.lpips_network.optional_import", lambda name: (None, False))
+    monkeypatch.setattr("vafa_monai.metrics.image_quality.optional_import", lambda name: (None, False))
     assert load_lpips() == (None, "LPIPS is absent: pip install lpips.")
 
 

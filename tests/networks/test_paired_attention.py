@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vafa_monai.networks.paired_attention import PairedAttention
+from vafa_monai.networks.unetrpp_block import PairedAttention
 
 TOKENS, CHANNELS, MIXTURES, HEADS = 10, 8, 3, 2  # tokens are no multiple of channels
 

@@ -8,7 +8,7 @@ from itertools import permutations
 import pytest
 import torch
 
-from vafa_monai.networks.volume_layout import VolumeLayout
+from vafa_monai.networks.unetrpp_block import VolumeLayout
 
 EDGES = {"x": 48, "y": 16, "z": 24}
 STEM = {"x": 2, "y": 1, "z": 3}

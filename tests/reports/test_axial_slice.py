@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from vafa_monai.reports import load_results
-from vafa_monai.reports.axial_slice import AxialSlice, load_slice, worst_window
+from vafa_monai.reports.figure import AxialSlice, load_slice, worst_window
+from vafa_monai.results import load_results
 
 
 def test_perturbation_is_in_grey_levels():

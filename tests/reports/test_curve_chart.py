@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from vafa_monai.reports.audit_document import load_audits
-from vafa_monai.reports.curve_chart import curve_charts
+from vafa_monai.reports.chart import curve_charts
+from vafa_monai.results.audit import load_audits
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from vafa_monai.reports import attack_figure, dice_chart, load_results
+from vafa_monai.reports import attack_figure, dice_chart
 from vafa_monai.reports.figure import _upright
+from vafa_monai.results import load_results
 
 
 def test_figure_is_wider_with_every_attack_and_the_same_again(write_result, results_dir, tmp_path):

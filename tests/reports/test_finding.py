@@ -2,8 +2,8 @@
 
 import pytest
 
-from vafa_monai.reports import load_results
-from vafa_monai.reports.finding import adversarial_share, findings
+from vafa_monai.reports.statement import adversarial_share, findings
+from vafa_monai.results import load_results
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from vafa_monai.reports import build_report, load_results
-from vafa_monai.reports.attack_setting import setting_text
-from vafa_monai.reports.goal_row import GoalRow, goal_rows
+from vafa_monai.reports import build_report
+from vafa_monai.reports.row import GoalRow, goal_rows
+from vafa_monai.results import load_results
+from vafa_monai.results.attack_name import setting_text
 
 REACHED = {"objection": "", "voxels": 9, "reached_before": 0.125, "reached": 0.75, "collateral": 0.0625}
 LEFT = {"objection": "class 1 is absent", "voxels": 0, "reached_before": None, "reached": None, "collateral": 0.0}

@@ -257,7 +257,7 @@ def test_results_that_do_not_tell_their_data_are_marked(write_result, results_di
 def test_report_that_cannot_be_written_is_refused_before_it_is_made(write_result, results_dir, tmp_path, monkeypatch):
     write_result("standard", "pgd", 0.8)
     (tmp_path / "report").write_text("in the way")
-    monkeypatch.setattr("vafa_monai.reports.html.dice_chart", None)
+    monkeypatch.setattr("vafa_monai.reports.build.dice_chart", None)
     with pytest.raises(ValueError, match="output must be a place that can be written to"):
         build_report(results_dir, tmp_path / "report", title="One")
 

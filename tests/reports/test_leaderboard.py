@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from vafa_monai.reports.leaderboard import leaderboard_rows, write_leaderboard
+from vafa_monai.reports.compare import leaderboard_rows, write_leaderboard
 
 SCORES = {"passed": 0.5, "failed": 0.9, "warned": 0.6, "unknown": 0.7, "better": 0.8}
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from vafa_monai.reports import load_results
-from vafa_monai.reports.audit_document import load_audits
+from vafa_monai.reports.build import model_card
 from vafa_monai.reports.evidence import gather
-from vafa_monai.reports.model_card import model_card
+from vafa_monai.results import load_results
+from vafa_monai.results.audit import load_audits
 
 
 @pytest.fixture

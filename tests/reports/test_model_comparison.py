@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from vafa_monai.reports.model_comparison import compare_models, write_comparison
+from vafa_monai.reports.compare import compare_models, write_comparison
 
 
 @pytest.fixture

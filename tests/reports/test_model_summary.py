@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from vafa_monai.reports import load_results
-from vafa_monai.reports.comparison import Comparison
-from vafa_monai.reports.model_summary import model_summary
+from vafa_monai.reports.verdict import model_summary
+from vafa_monai.results import load_results
+from vafa_monai.results.result_set import Comparison
 
 
 @pytest.fixture

@@ -4,10 +4,9 @@ import json
 
 import pytest
 
-from vafa_monai.reports import load_results
-from vafa_monai.reports.comparison import Comparison
-from vafa_monai.reports.ensemble_row import ensemble_rows
-from vafa_monai.reports.organ_cell import organ_cell
+from vafa_monai.reports.row import ensemble_rows, organ_cell
+from vafa_monai.results import load_results
+from vafa_monai.results.result_set import Comparison
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from vafa_monai.reports import load_results
-from vafa_monai.reports.paired_row import paired_rows
+from vafa_monai.reports.row import paired_rows
+from vafa_monai.results import load_results
 
 SIX = tuple(f"case {number}" for number in range(6))
 

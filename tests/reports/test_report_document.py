@@ -5,8 +5,8 @@ import json
 import jsonschema
 import pytest
 
-from vafa_monai.reports import load_results
-from vafa_monai.reports.report_document import SCHEMA_FILE, load_report
+from vafa_monai.reports.evidence import SCHEMA_FILE, load_report
+from vafa_monai.results import load_results
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import io
 
 import pytest
 
-from vafa_monai.reports import load_results
-from vafa_monai.reports.comparison import Comparison
 from vafa_monai.reports.table import csv_text, drop_share, markdown_text, table_rows
+from vafa_monai.results import load_results
+from vafa_monai.results.result_set import Comparison
 
 
 def rows_of(results_dir):

@@ -6,11 +6,10 @@ import zlib
 import numpy as np
 import pytest
 
-from vafa_monai.reports import load_results
-from vafa_monai.reports.case_volume import load_volume
-from vafa_monai.reports.comparison import Comparison
-from vafa_monai.reports.spectrum_row import median_frequency, spectrum_rows
-from vafa_monai.reports.viewer import pack, viewer_content
+from vafa_monai.reports.row import median_frequency, spectrum_rows
+from vafa_monai.reports.viewer import load_volume, pack, viewer_content
+from vafa_monai.results import load_results
+from vafa_monai.results.result_set import Comparison
 
 
 @pytest.fixture

@@ -3,31 +3,24 @@
 from vafa_monai.attacks.apgd import APGD
 from vafa_monai.attacks.ascent import Ascent, Iterate, ascend, climb
 from vafa_monai.attacks.attack import Attack, GradientAttack, LossAttack
-from vafa_monai.attacks.bim import BIM
-from vafa_monai.attacks.cos_pgd import CosPGD
+from vafa_monai.attacks.controls import GaussianNoise, Identity, RandomQuantization, UniformQuantization
 from vafa_monai.attacks.curriculum import Curriculum
+from vafa_monai.attacks.describe import describe
 from vafa_monai.attacks.ensemble import AttackEnsemble, EnsembleAscent
-from vafa_monai.attacks.fgsm import FGSM
 from vafa_monai.attacks.frequency_pgd import FrequencyPGD
-from vafa_monai.attacks.gaussian_noise import GaussianNoise
 from vafa_monai.attacks.goal_attack import GoalAscent, GoalAttack, GoalSource
 from vafa_monai.attacks.grey_level import OutputNorm
-from vafa_monai.attacks.identity import Identity
 from vafa_monai.attacks.n_fgsm import NFGSM
 from vafa_monai.attacks.norm import Norm
-from vafa_monai.attacks.organ_goal import EraseOrgan, OrganGoal, SwapOrgans
-from vafa_monai.attacks.organ_shape import GrowOrgan, MoveOrgan, ShrinkOrgan
-from vafa_monai.attacks.pgd import PGD
+from vafa_monai.attacks.organ_goal import EraseOrgan, GrowOrgan, MoveOrgan, OrganGoal, ShrinkOrgan, SwapOrgans
+from vafa_monai.attacks.pgd import BIM, FGSM, PGD, CosPGD, SegPGD
 from vafa_monai.attacks.quantization_table import Rounding
-from vafa_monai.attacks.random_quantization import RandomQuantization
 from vafa_monai.attacks.range_adapter import RangeAdapter
-from vafa_monai.attacks.seg_pgd import SegPGD
-from vafa_monai.attacks.setting import describe, strength
 from vafa_monai.attacks.square_attack import SquareAttack
 from vafa_monai.attacks.tiled import TiledAttack
 from vafa_monai.attacks.transfer_pgd import TransferPGD
-from vafa_monai.attacks.uniform_quantization import UniformQuantization
 from vafa_monai.attacks.vafa import VAFA
+from vafa_monai.attacks.validation import strength
 
 __all__ = [
     "APGD",

@@ -1,20 +1,264 @@
-"""The one loop of every iterative attack: what may change, what to maximize, how far to step, which image to return."""
+"""The one loop of all attacks: what is raised, on a network that may spoil nothing, step by step, from some starts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from monai.utils import StrEnum
-from torch import Tensor
+from torch import Tensor, nn
 
-from vafa_monai.attacks.isolation import NetworkError, ours
-from vafa_monai.attacks.move import Move, SteepestMove
-from vafa_monai.attacks.objective import judge
+from vafa_monai.attacks.norm import Move, SteepestMove
+from vafa_monai.attacks.validation import require_count
+from vafa_monai.losses.voxel_loss import refuse_void_softmax
 
-__all__ = ["Ascent", "Iterate", "Perturbation", "ascend", "better", "climb"]
+__all__ = [
+    "Ascent",
+    "GuardedNetwork",
+    "Iterate",
+    "LossObjective",
+    "PenalizedObjective",
+    "ascend",
+    "best_run",
+    "climb",
+    "isolated",
+    "require_numbers",
+    "require_restarts",
+    "require_tensor",
+]
+
+CPU_ALLOCATOR = "DefaultCPUAllocator"  # what torch says in its RuntimeError where the CPU has no memory left
+
+
+class NetworkError(RuntimeError):
+    """A network that cannot be attacked, in one sentence."""
+
+
+class GuardedNetwork:
+    """A network that is called with a copy, into which it may write, and whose output is checked.
+
+    Args:
+        network: maps volumes ``(B, C, H, W, D)`` to logits ``(B, classes, H, W, D)``.
+
+    Example:
+        >>> volume = torch.zeros(1, 1, 2, 2, 2)
+        >>> GuardedNetwork(lambda given: given.add_(1)).__call__(volume).sum().item(), volume.sum().item()
+        (8.0, 0.0)
+    """
+
+    def __init__(self, network: Callable[[Tensor], Tensor]) -> None:
+        self.network: Callable[[Tensor], Tensor] = network.network if isinstance(network, GuardedNetwork) else network
+
+    def __call__(self, volume: Tensor) -> Tensor:
+        """Return the logits of a volume.
+
+        Raises:
+            TypeError: if they are no tensor of floating-point numbers.
+            ValueError: if they do not have the batch and spatial size of the volume.
+            NetworkError: if the network fails, or gives no gradient where one is asked for.
+        """
+        try:
+            logits = require_tensor(self.network(volume.clone()))
+        except RuntimeError as error:
+            raise ours(error, f"network must take volumes of {volume.dtype} and shape {tuple(volume.shape)}") from error
+        if not logits.is_floating_point():
+            raise TypeError(f"network must return logits of floating-point numbers, got {logits.dtype}.")
+        if logits.ndim != volume.ndim or (logits.shape[0], *logits.shape[2:]) != (volume.shape[0], *volume.shape[2:]):
+            shapes = f"{tuple(logits.shape)} for inputs of shape {tuple(volume.shape)}"
+            raise ValueError(f"network must return logits of the batch and spatial size of its inputs, got {shapes}.")
+        if volume.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
+            raise NetworkError(
+                "network must give a gradient to its inputs, got logits without one; does it detach them, or run under "
+                "no_grad or inference_mode?"
+            )
+        return logits
+
+
+def require_tensor(logits: Any) -> Tensor:
+    """Refuse an output of a network that is no tensor."""
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"network must return one tensor of logits, got {type(logits).__name__}; is it in train mode?")
+    return logits
+
+
+def require_numbers(logits: Tensor) -> Tensor:
+    """Refuse logits that no class can be read from; one of minus infinity is a class that is ruled out."""
+    if not (logits < float("inf")).all():  # NaN fails
+        raise NetworkError("network must return finite logits, got NaN or infinity.")
+    return logits
+
+
+def ours(error: RuntimeError, rule: str) -> RuntimeError:
+    """Return an error of torch as a sentence that begins with ``rule``; others, and those of memory, as they are."""
+    if type(error) not in (RuntimeError, NotImplementedError) or CPU_ALLOCATOR in str(error):
+        return error
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return NetworkError(f"{rule}, got: {reason.rstrip('.')}.")
+
+
+@contextmanager
+def isolated(network: Callable[[Tensor], Tensor], device: torch.device, seed: int = 0) -> Iterator[None]:
+    """Freeze the weights of ``network``, seed what it draws, and put everything back afterwards.
+
+    Inside, no weight asks for a gradient and dropout draws the same numbers at every call. Afterwards
+    ``requires_grad``, the buffers (the running statistics of batch norm move in train mode) and the state of the random
+    generators are what they were. A network that is no module has its random numbers seeded, nothing else.
+
+    Args:
+        network: the attacked network, a module or any callable.
+        device: where it runs, a device whose random generator is seeded beside the CPU's.
+        seed: seed of the random numbers drawn inside.
+
+    Raises:
+        NetworkError: if the network has changed its weights meanwhile.
+    """
+    module = network if isinstance(network, nn.Module) else nn.Module()
+    weights = {name: weight for name, weight in module.named_parameters() if not weight.is_inference()}
+    asked = {name: (weight.requires_grad, weight._version) for name, weight in weights.items()}
+    moving = [(buffer, buffer.clone()) for buffer in module.buffers() if not buffer.is_inference()]
+    with _seeded(device, seed):
+        try:
+            for weight in weights.values():
+                weight.requires_grad_(False)
+            yield
+        finally:
+            for name, weight in weights.items():
+                weight.requires_grad_(asked[name][0])
+            with torch.no_grad():
+                for buffer, value in moving:
+                    if not torch.equal(buffer, value):
+                        buffer.copy_(value)
+    changed = [name for name, weight in weights.items() if weight._version != asked[name][1]]
+    if changed:
+        raise NetworkError(
+            f"network must leave its weights as they are, got a forward pass that changes {changed[0]!r}."
+        )
+
+
+@contextmanager
+def _seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed the generators of torch, Python and NumPy, and put their states back."""
+    generators = [] if device.type == "cpu" else [device]
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002 - what a network may draw from
+    with torch.random.fork_rng(generators, device_type=device.type if generators else "cuda"):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002
+
+
+class Judgement(NamedTuple):
+    """One number a sample each: what is climbed, and what iterates are compared by."""
+
+    value: Tensor
+    score: Tensor
+
+
+def judge(objective: Callable[[Tensor], Tensor], adv: Tensor, step: int) -> Judgement:
+    """Ask an objective that knows the step, or one that is a plain function of the volume."""
+    asked = getattr(objective, "judge", None)
+    if asked is not None:
+        return asked(adv, step)
+    value = objective(adv)
+    return Judgement(value, value)
+
+
+@dataclass(frozen=True)
+class LossObjective:
+    """The loss of ``network`` against ``targets``, sample by sample.
+
+    Most losses are climbed and compared by alike. A loss whose value falls where an attack has won (masked or weighted
+    cross entropy) has a method ``harm(logits, targets)`` of one number a sample, and iterates are compared by that. A
+    loss that changes in the course of an attack has a method ``at(progress)``.
+
+    Args:
+        loss_function: loss of ``(logits, targets)``, called for one sample at a time.
+        targets: class indices of shape ``(B, 1, H, W, D)``.
+        network: maps volumes to logits.
+        sign: 1 to raise the loss, -1 to lower it.
+        steps: number of steps of the attack.
+    """
+
+    loss_function: Callable[[Tensor, Tensor], Tensor]
+    targets: Tensor
+    network: Callable[[Tensor], Tensor]
+    sign: float = 1.0
+    steps: int = 1
+
+    @cached_property
+    def highest_label(self) -> float:
+        """The highest class index; 0 where ``targets`` are not class indices."""
+        return self.targets.max().item() if self.targets.shape[1] == 1 else 0
+
+    def __call__(self, adv: Tensor) -> Tensor:
+        """Return what is climbed at the first step, ``(B,)``."""
+        return self.judge(adv, 0).value
+
+    def predict(self, adv: Tensor, step: int) -> Tensor:
+        """Return the logits of an attacked volume."""
+        return self.network(adv)
+
+    def judge(self, adv: Tensor, step: int) -> Judgement:
+        """Return what is climbed at ``step``, and what iterates are compared by."""
+        logits = _checked(self.predict(adv, step), self.highest_label)
+        refuse_void_softmax(self.loss_function, logits.shape[1])
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        loss_function, harm = self.loss_function, getattr(self.loss_function, "harm", None)
+        if hasattr(loss_function, "at"):
+            loss_function = loss_function.at(min(step / max(self.steps, 1), 1.0))
+        value = self._of_samples(loss_function, logits)
+        if harm is None:
+            return Judgement(value, value)
+        with torch.no_grad():
+            return Judgement(value, self._of_samples(harm, logits))
+
+    def _of_samples(self, loss_function: Callable[[Tensor, Tensor], Tensor], logits: Tensor) -> Tensor:
+        """Return the signed loss of every sample, ``(B,)``."""
+        targets = self.targets
+        if logits.shape[1] == targets.shape[1]:  # a loss of every channel by itself takes no integers
+            targets = targets.to(logits.dtype)
+        one = len(logits) == 1
+        samples = [(logits, targets)] if one else zip(logits.split(1), targets.split(1), strict=True)
+        loss = torch.stack([loss_function(*sample).squeeze() for sample in samples])
+        if not torch.isfinite(loss).all():  # the sign of NaN is 0: the attack would stand still, and look harmless
+            raise RuntimeError(f"loss_function must give finite losses, got {loss.tolist()}; check the network.")
+        return self.sign * loss
+
+
+@dataclass(frozen=True)
+class PenalizedObjective:
+    """An objective minus a penalty of the volume, one number a sample."""
+
+    objective: Callable[[Tensor], Tensor]
+    penalty: Callable[[Tensor], Tensor]
+
+    def __call__(self, adv: Tensor) -> Tensor:
+        """Return what is climbed at the first step, ``(B,)``."""
+        return self.judge(adv, 0).value
+
+    def judge(self, adv: Tensor, step: int) -> Judgement:
+        """Return what is climbed at ``step``, and what iterates are compared by."""
+        judgement = judge(self.objective, adv, step)
+        penalty = self.penalty(adv)
+        return Judgement(*(part - penalty for part in judgement))
+
+
+def _checked(logits: Tensor, highest_label: float) -> Tensor:
+    """Refuse an output that is no tensor or has no channel for the highest label."""
+    classes = max(require_tensor(logits).shape[1], 2)
+    if highest_label >= classes:
+        raise ValueError(f"targets must hold class indices from 0 to {classes - 1}, got {highest_label:g}.")
+    return logits
 
 
 class Iterate(StrEnum):
@@ -145,3 +389,18 @@ def _gradient(value: Tensor, variable: Tensor) -> Tensor:
     if not torch.stack(gradient.aminmax()).isfinite().all():  # the sign of NaN is 0: the attack would stand still
         raise RuntimeError("network must have finite gradients, got NaN or infinite ones; check the network.")
     return gradient
+
+
+def best_run(run: Callable[[int], Ascent], restarts: int) -> Ascent:
+    """Return the best of the runs 0 to ``restarts - 1``, sample by sample; the earlier one where they are equal."""
+    found = run(0)
+    for number in range(1, restarts):
+        found = better(found, run(number))
+    return found
+
+
+def require_restarts(restarts: int) -> None:
+    """Refuse what is no whole number from 1 on."""
+    require_count("restarts", restarts)
+    if restarts == 0:
+        raise ValueError(f"restarts must be at least 1, got {restarts!r}.")

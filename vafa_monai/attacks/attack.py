@@ -11,14 +11,12 @@ from monai.data import MetaTensor
 from monai.utils import convert_to_dst_type
 from torch import Tensor
 
-from vafa_monai.attacks.ascent import Ascent
-from vafa_monai.attacks.isolation import GuardedNetwork, isolated
-from vafa_monai.attacks.objective import LossObjective
-from vafa_monai.attacks.setting import RANGE_TOLERANCE, require_in_range, require_range, settle
-from vafa_monai.losses import dice_ce
+from vafa_monai.attacks.ascent import Ascent, GuardedNetwork, LossObjective, isolated
+from vafa_monai.attacks.validation import RANGE_TOLERANCE, require_in_range, require_range, settle
+from vafa_monai.losses.consistency import dice_ce
 from vafa_monai.losses.voxel_loss import class_indices
 
-__all__ = ["Attack", "GradientAttack", "LossAttack", "Network"]
+__all__ = ["Attack", "AttackWrapper", "GradientAttack", "LossAttack", "Network"]
 
 Network = Callable[[Tensor], Tensor]
 ROUNDING = 1e-5  # of the width: float32 through a block DCT and back
@@ -149,7 +147,7 @@ class LossAttack(Attack):
     Args:
         loss_function: loss of ``(logits, targets)`` with no dimension, called for one sample at a time; the default is
             soft Dice plus cross entropy, the loss of the published experiments. See
-            :class:`vafa_monai.attacks.objective.LossObjective` for the methods that it may have.
+            :class:`vafa_monai.attacks.ascent.LossObjective` for the methods that it may have.
         targeted: descend towards ``targets`` instead of ascending away from them.
         value_range: lowest and highest intensity that the network's input can have.
 
@@ -193,3 +191,36 @@ def _copied(name: str, tensor: Tensor) -> Tensor:
 def _outside(volume: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Return how far each sample reaches beyond the intensities, ``(B,)``; 0 inside."""
     return torch.maximum(low - volume, volume - high).flatten(1).amax(1).clamp_min(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackWrapper(Attack):
+    """An attack that runs another one, in the same intensities.
+
+    Args:
+        attack: the attack inside.
+        value_range: that of ``attack``, which is taken where none is given.
+
+    Raises:
+        TypeError: if ``attack`` is no attack.
+        ValueError: if ``value_range`` is not that of ``attack``.
+    """
+
+    attack: Attack
+
+    def __post_init__(self) -> None:
+        """Refuse what is no attack, and other intensities."""
+        if not isinstance(self.attack, Attack):
+            raise TypeError(f"attack must be an attack of vafa_monai.attacks, got {type(self.attack).__name__}.")
+        super().__post_init__()
+        if self.value_range not in (self.attack.value_range, Attack.value_range):
+            raise ValueError(f"value_range must be that of attack, {self.attack.value_range}, got {self.value_range}.")
+        object.__setattr__(self, "value_range", self.attack.value_range)
+
+    @property
+    def asks_network(self) -> bool:
+        """Whether the attack inside does."""
+        return self.attack.asks_network
+
+    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+        return self.attack._excess(clean, adv)

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from vafa_monai.attacks.attack import Attack
-from vafa_monai.attacks.setting import require_at_least, require_count
-from vafa_monai.attacks.wrapper import AttackWrapper
+from vafa_monai.attacks.attack import Attack, AttackWrapper
+from vafa_monai.attacks.validation import require_at_least, require_count
 
 __all__ = ["Curriculum"]
 

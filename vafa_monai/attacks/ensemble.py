@@ -13,16 +13,14 @@ from monai.metrics import compute_dice
 from torch import Tensor
 
 from vafa_monai.attacks.apgd import APGD
-from vafa_monai.attacks.ascent import Ascent
+from vafa_monai.attacks.ascent import Ascent, require_numbers
 from vafa_monai.attacks.attack import Attack, Network
-from vafa_monai.attacks.cos_pgd import CosPGD
 from vafa_monai.attacks.frequency_pgd import FrequencyPGD
-from vafa_monai.attacks.isolation import require_numbers
-from vafa_monai.attacks.setting import require_at_least, require_block_size, require_count, require_strength
+from vafa_monai.attacks.pgd import CosPGD
 from vafa_monai.attacks.square_attack import SquareAttack
 from vafa_monai.attacks.vafa import VAFA
-from vafa_monai.losses import JensenShannonLoss, MaskedCrossEntropyLoss
-from vafa_monai.losses.voxel_loss import class_logits
+from vafa_monai.attacks.validation import require_at_least, require_block_size, require_count, require_strength
+from vafa_monai.losses.voxel_loss import JensenShannonLoss, MaskedCrossEntropyLoss, class_logits
 
 __all__ = ["AttackEnsemble", "EnsembleAscent", "class_dice"]
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from vafa_monai.attacks.ascent import Ascent, Iterate, climb
 from vafa_monai.attacks.attack import GradientAttack, Network
-from vafa_monai.attacks.coefficient_box import CoefficientBox
-from vafa_monai.attacks.move import SteepestMove
+from vafa_monai.attacks.norm import SteepestMove
 from vafa_monai.attacks.pgd import STEP_SHARE
-from vafa_monai.attacks.setting import (
+from vafa_monai.attacks.quantization_table import CoefficientBox
+from vafa_monai.attacks.validation import (
     require_at_least,
     require_block_size,
     require_count,

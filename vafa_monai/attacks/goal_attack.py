@@ -10,11 +10,9 @@ import torch
 from monai.utils import StrEnum, look_up_option
 from torch import Tensor
 
-from vafa_monai.attacks.ascent import Ascent
-from vafa_monai.attacks.attack import LossAttack, Network
-from vafa_monai.attacks.isolation import require_numbers
+from vafa_monai.attacks.ascent import Ascent, require_numbers
+from vafa_monai.attacks.attack import AttackWrapper, LossAttack, Network
 from vafa_monai.attacks.organ_goal import OrganGoal
-from vafa_monai.attacks.wrapper import AttackWrapper
 
 __all__ = ["GoalAscent", "GoalAttack", "GoalSource"]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from vafa_monai.attacks.norm import VoxelBall
 from vafa_monai.attacks.pgd import PGD
-from vafa_monai.attacks.setting import require_at_least
-from vafa_monai.attacks.voxel_ball import VoxelBall
+from vafa_monai.attacks.validation import require_at_least
 
 __all__ = ["NFGSM"]
 

@@ -8,9 +8,11 @@ from typing import Any
 
 from monai.utils import StrEnum
 
-__all__ = ["Change", "Threat", "threat_of"]
+from vafa_monai.attacks.grey_level import LEVELS
 
-LEVELS = 255
+__all__ = ["Threat", "threat_of"]
+
+
 ROUNDING = 1e-5  # a document holds six digits of a budget
 VOXELS = ("FGSM", "BIM", "PGD", "APGD", "SegPGD", "CosPGD", "TransferPGD", "SquareAttack")
 QUANTIZATIONS = ("VAFA", "UniformQuantization", "RandomQuantization")
@@ -99,7 +101,7 @@ def _words(change: Change, size: float | str) -> str:
     if isinstance(size, str):
         return change.value.format(size)
     in_levels = change in (Change.LINF, Change.L2, Change.NOISE)
-    return change.value.format(f"{round(LEVELS * size, 3):g}/{LEVELS}" if in_levels else f"{size:g}")
+    return change.value.format(f"{round(LEVELS * size, 3):g}/{LEVELS:g}" if in_levels else f"{size:g}")
 
 
 def _contains(outer: tuple[Change, float | str], inner: tuple[Change, float | str]) -> bool:

@@ -11,10 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vafa_monai.attacks.ascent import Ascent
-from vafa_monai.attacks.attack import Attack, Network
+from vafa_monai.attacks.attack import Attack, AttackWrapper, Network
 from vafa_monai.attacks.range_adapter import RangeAdapter
-from vafa_monai.attacks.setting import require_block_size
-from vafa_monai.attacks.wrapper import AttackWrapper
+from vafa_monai.attacks.validation import require_block_size
 
 __all__ = ["TiledAttack"]
 

@@ -10,17 +10,23 @@ from typing import Any
 from monai.utils import StrEnum, look_up_option
 from torch import Tensor
 
-from vafa_monai.attacks.ascent import Ascent, Iterate, climb
+from vafa_monai.attacks.ascent import (
+    Ascent,
+    Iterate,
+    LossObjective,
+    PenalizedObjective,
+    best_run,
+    climb,
+    require_restarts,
+)
 from vafa_monai.attacks.attack import GradientAttack, Network
 from vafa_monai.attacks.grey_level import GreyScale, OutputNorm
-from vafa_monai.attacks.move import SteepestMove
-from vafa_monai.attacks.objective import LossObjective, PenalizedObjective
+from vafa_monai.attacks.norm import SteepestMove
 from vafa_monai.attacks.quantization_table import QuantizationTable, Rounding
-from vafa_monai.attacks.restart import best_run, require_restarts
-from vafa_monai.attacks.setting import require_at_least, require_block_size, require_count, warn_of_step
-from vafa_monai.losses import block_statistics, ssim_to_blocks
+from vafa_monai.attacks.validation import require_at_least, require_block_size, require_count, warn_of_step
+from vafa_monai.losses.block_ssim import block_statistics, ssim_to_blocks
 
-__all__ = ["VAFA", "VAFAPreset"]
+__all__ = ["VAFA"]
 
 
 class VAFAPreset(StrEnum):

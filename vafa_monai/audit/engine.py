@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from vafa_monai.audit.budget_checks import BUDGET_CHECKS
-from vafa_monai.audit.check import Check, Finding, Status
-from vafa_monai.audit.clean_checks import CLEAN_CHECKS
-from vafa_monai.audit.control_checks import CONTROL_CHECKS
-from vafa_monai.audit.curve import audit_curves
-from vafa_monai.audit.data_checks import DATA_CHECKS
-from vafa_monai.audit.file_checks import FILE_CHECKS
-from vafa_monai.audit.gradient_checks import GRADIENT_CHECKS
-from vafa_monai.audit.metric_checks import METRIC_CHECKS
-from vafa_monai.audit.network_checks import NETWORK_CHECKS
-from vafa_monai.audit.strength_checks import STRENGTH_CHECKS
-from vafa_monai.audit.subject import AuditSubject
-from vafa_monai.audit.unseen_checks import UNSEEN_CHECKS
+from vafa_monai.audit.audit_attacks import ensemble
+from vafa_monai.audit.audited_model import AuditCase, AuditedModel, Check, CheckResult, Status
+from vafa_monai.audit.clean_checks import CLEAN_CHECKS, CONTROL_CHECKS
+from vafa_monai.audit.data_checks import DATA_CHECKS, FILE_CHECKS, METRIC_CHECKS
+from vafa_monai.audit.network_checks import GRADIENT_CHECKS, NETWORK_CHECKS
+from vafa_monai.audit.strength_checks import BUDGET_CHECKS, STRENGTH_CHECKS
+from vafa_monai.audit.unseen_checks import UNSEEN_CHECKS, audit_curves
+from vafa_monai.results.audit import AUDIT_SCHEMA
 
-__all__ = ["CHECKS", "AuditRun", "run_audit"]
+__all__ = ["CHECKS", "AuditRun", "as_json", "audit_document", "run_audit"]
 
 _GROUPS = (
     NETWORK_CHECKS,
@@ -53,7 +49,7 @@ class AuditRun:
         seconds: how long it took.
     """
 
-    findings: tuple[tuple[Check, Finding], ...]
+    findings: tuple[tuple[Check, CheckResult], ...]
     curves: list[dict[str, Any]] = field(default_factory=list)
     cost: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
@@ -66,11 +62,11 @@ class AuditRun:
 
 
 def run_audit(
-    subject: AuditSubject,
+    subject: AuditedModel,
     checks: Sequence[Check] = CHECKS,
     *,
     curves: bool = True,
-    told: Callable[[Check, Finding], None] | None = None,
+    told: Callable[[Check, CheckResult], None] | None = None,
 ) -> AuditRun:
     """Ask every check of a model; one that breaks off is a FAIL, and costs the others nothing.
 
@@ -89,7 +85,7 @@ def run_audit(
         >>> volume = torch.linspace(0, 1, 60).view(1, 1, 3, 4, 5)
         >>> network = torch.nn.Conv3d(1, 2, 1)
         >>> case = AuditCase(name="ramp", image=volume, label=(volume > 0.5).long())
-        >>> subject = AuditSubject(network, [case], ["background", "bright"])
+        >>> subject = AuditedModel(network, [case], ["background", "bright"])
         >>> logits = [check for check in CHECKS if check.name == "logits"]
         >>> run_audit(subject, logits, curves=False).verdict.value
         'PASS'
@@ -106,11 +102,85 @@ def run_audit(
     return AuditRun(tuple(findings), drawn, dict(subject.cost), time.perf_counter() - start)
 
 
-def _ask(check: Check, subject: AuditSubject) -> Finding:
+def _ask(check: Check, subject: AuditedModel) -> CheckResult:
     """Return what a check finds; an error is a FAIL with its sentence."""
     try:
         return check.run(subject)
     except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError) as error:
         logging.getLogger(__name__).debug("check %s broke off", check.id, exc_info=error)
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        return Finding(status=Status.FAIL, sentence=f"The check broke off: {reason}")
+        return CheckResult(status=Status.FAIL, sentence=f"The check broke off: {reason}")
+
+
+def audit_document(
+    subject: AuditedModel,
+    run: AuditRun,
+    *,
+    model: str,
+    versions: Mapping[str, str],
+    checkpoint: Mapping[str, str] | None = None,
+    command: str | None = None,
+) -> dict[str, Any]:
+    """Return what an audit found, and all that is needed to repeat it, as JSON.
+
+    Args:
+        subject: what was audited.
+        run: what was found.
+        model: label of the model.
+        versions: versions of the programs.
+        checkpoint: ``path`` and ``sha256`` of the weights.
+        command: the command line that does the same.
+
+    Returns:
+        The document. Two audits of one model with one seed differ in ``seconds`` alone.
+    """
+    settings = {**asdict(subject.settings), "value_range": list(subject.value_range), "attack": ensemble(subject).name}
+    device = next((str(weight.device) for weight in subject.network.parameters()), "cpu")
+    return {
+        "schema": AUDIT_SCHEMA,
+        "verdict": run.verdict.value,
+        "model": model,
+        "checkpoint": None if checkpoint is None else dict(checkpoint),
+        "seed": subject.settings.seed,
+        "settings": as_json(settings),
+        "classes": list(subject.classes),
+        "cases": [case.name for case in subject.cases],
+        "inputs": {case.name: _input(case) for case in subject.cases},
+        "command": command,
+        "versions": dict(versions),
+        "device": device,
+        "seconds": round(run.seconds, 2),
+        "checks": [_entry(check, finding) for check, finding in run.findings],
+        "curves": run.curves,
+        "cost": run.cost,
+    }
+
+
+def _input(case: AuditCase) -> dict[str, Any]:
+    """Return what tells apart how the image of a case was prepared, as a result has it."""
+    plain = case.image[0].detach().double()
+    mean, std = plain.mean().item(), plain.std(correction=0).item()
+    return {"shape": list(plain.shape), "mean": round(mean, 6), "std": round(std, 6)}
+
+
+def _entry(check: Check, finding: CheckResult) -> dict[str, Any]:
+    """Return one check with its finding."""
+    texts = {name: getattr(check, name) for name in ("id", "name", "title", "meaning")}
+    return {
+        **texts,
+        "status": finding.status.value,
+        "value": as_json(finding.value),
+        "limit": as_json(finding.limit),
+        "unit": finding.unit,
+        "sentence": finding.sentence,
+        "details": as_json(finding.details),
+    }
+
+
+def as_json(value: Any) -> Any:
+    """Return what JSON can hold: numbers of six digits, nothing for those that are not finite."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): as_json(item) for name, item in value.items()}
+    return [as_json(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vafa_monai.attacks.setting import require_at_least, require_block_size, require_count, require_strength, settle
+from vafa_monai.attacks.validation import require_at_least, require_block_size, require_count, require_strength, settle
 
 __all__ = ["AuditSettings"]
 

@@ -7,13 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vafa_monai.attacks import APGD, VAFA, Attack, describe
+from vafa_monai.attacks.apgd import APGD
+from vafa_monai.attacks.attack import Attack
+from vafa_monai.attacks.describe import describe
+from vafa_monai.attacks.grey_level import LEVELS
 from vafa_monai.attacks.threat import Threat, threat_of
-from vafa_monai.audit.arsenal import box_attack, ensemble, headline
-from vafa_monai.audit.check import Check, Finding, Status
-from vafa_monai.audit.subject import AuditSubject, Measured
+from vafa_monai.attacks.vafa import VAFA
+from vafa_monai.audit.audit_attacks import box_attack, ensemble, headline, longer_attack, voxel_attack
+from vafa_monai.audit.audited_model import AttackOutcome, AuditedModel, Check, CheckResult, Measured, Status, mean_dice
 
-__all__ = ["UNSEEN", "UNSEEN_CHECKS", "Unseen", "check_unseen", "unseen"]
+__all__ = ["UNSEEN", "UNSEEN_CHECKS", "audit_curves", "unseen"]
 
 UNSEEN = 0.05  # DSC
 SMALL_EDGES = (4, 8, 16)
@@ -60,7 +63,7 @@ def unseen(dice: Mapping[str, float], threat: Threat, others: Sequence[Measured]
     return sorted(found, key=lambda one: (one.larger, -one.gap))
 
 
-def check_unseen(subject: AuditSubject, attacks: Mapping[str, Attack] | None = None) -> Finding:
+def check_unseen(subject: AuditedModel, attacks: Mapping[str, Attack] | None = None) -> CheckResult:
     """S15: attacks outside the ensemble, and results beside the audit, are not far worse."""
     attacks, attack = attacks or _unseen_attacks(subject), ensemble(subject)
     dice = {one.case: one.foreground for one in headline(subject)}
@@ -80,7 +83,7 @@ def check_unseen(subject: AuditSubject, attacks: Mapping[str, Attack] | None = N
     gap = max(judged, default=None)
     shown = [f"{one.name!r} ({one.threat}) {one.dice:.4f}" for one in found]
     rest = f"; and {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
-    return Finding(
+    return CheckResult(
         status=Status.WARN if gap is not None and gap > UNSEEN else Status.PASS,
         sentence=(
             f"{attack.name}, {threat}, leaves {mean:.4f}; outside it leave: "
@@ -93,7 +96,7 @@ def check_unseen(subject: AuditSubject, attacks: Mapping[str, Attack] | None = N
     )
 
 
-def _unseen_attacks(subject: AuditSubject) -> dict[str, Attack]:
+def _unseen_attacks(subject: AuditedModel) -> dict[str, Attack]:
     """Return attacks that no member of the ensemble is: the other norm, smaller blocks, the published VAFA."""
     settings, smallest = subject.settings, min(subject.settings.block_size)
     common: dict[str, Any] = {"steps": settings.steps, "value_range": subject.value_range}
@@ -115,3 +118,46 @@ UNSEEN_CHECKS = (
         run=check_unseen,
     ),
 )
+
+
+BOX_FACTORS = (0.5, 1, 2)  # of q_max
+
+
+def audit_curves(subject: AuditedModel) -> list[dict[str, Any]]:
+    """Return DSC over the budget of voxels, that of coefficients, and the steps, as the document of an audit has it."""
+    settings = subject.settings
+    boxes = [0.0, *(factor * settings.q_max for factor in BOX_FACTORS)]
+    return [
+        _curve("budget_voxels", "budget of voxels", "grey levels", [LEVELS * eps for eps in settings.eps_curve],
+               [subject.outcomes(voxel_attack(subject, eps)) for eps in settings.eps_curve]),
+        _curve("budget_coefficients", "width of the box of coefficients", "grey levels", boxes,
+               [subject.clean, *(subject.outcomes(box_attack(subject, q_max)) for q_max in boxes[1:])]),
+        _curve("steps", "steps", "", list(settings.steps_curve),
+               [subject.outcomes(longer_attack(subject, steps)) for steps in settings.steps_curve]),
+    ]  # fmt: skip
+
+
+def _curve(
+    name: str, x_label: str, x_unit: str, x: Sequence[float], found: Sequence[Sequence[AttackOutcome]]
+) -> dict[str, Any]:
+    """Return one curve as JSON."""
+    return {
+        "name": name,
+        "x_label": x_label,
+        "x_unit": x_unit,
+        "x": list(x),
+        "dice": [_number(mean_dice(outcomes)) for outcomes in found],
+        "dice_per_class": [_per_class(outcomes) for outcomes in found],
+    }
+
+
+def _per_class(outcomes: Sequence[AttackOutcome]) -> list[float | None]:
+    """Return the mean DSC of every class over the cases that have it."""
+    columns = zip(*(outcome.dice.tolist() for outcome in outcomes), strict=True)
+    known = [[value for value in column if not math.isnan(value)] for column in columns]
+    return [_number(sum(column) / len(column)) if column else None for column in known]
+
+
+def _number(value: float) -> float | None:
+    """Return a finite number, which JSON can hold, or nothing."""
+    return round(value, 6) if math.isfinite(value) else None

@@ -13,14 +13,11 @@ from types import FrameType
 
 import click
 
-from vafa_monai.cli.audit_command import audit
-from vafa_monai.cli.benchmark_command import benchmark
+from vafa_monai.cli.audit_command import audit, audit_nnunet
 from vafa_monai.cli.command import Commands
-from vafa_monai.cli.compare_command import compare, leaderboard
 from vafa_monai.cli.data_command import convert, phantom, prepare
-from vafa_monai.cli.nnunet_command import audit_nnunet
-from vafa_monai.cli.report_command import demo, report, reproduce
-from vafa_monai.cli.run_command import attack, evaluate, harden, train
+from vafa_monai.cli.report_command import compare, demo, leaderboard, report, reproduce
+from vafa_monai.cli.run_command import attack, benchmark, evaluate, harden, train
 from vafa_monai.cli.say import clean, complain
 from vafa_monai.cli.share_command import bundle, fetch, label_app, package
 

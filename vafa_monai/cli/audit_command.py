@@ -8,16 +8,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vafa_monai.audit import AuditSettings, Status
+from vafa_monai.audit.audited_model import Status
+from vafa_monai.audit.setting import AuditSettings
+from vafa_monai.cli.argument import checkpoint_files, names
 from vafa_monai.cli.command import parsed
-from vafa_monai.cli.run_command import checkpoint_files, names
 from vafa_monai.cli.say import log, say
-from vafa_monai.workflows import BundleAudit, BundleRun
-from vafa_monai.workflows.audit_subject import AUDITED
-from vafa_monai.workflows.override import checkpoint_file
-from vafa_monai.workflows.reach import require_read
+from vafa_monai.nnunet.audit import NNUNetAudit
+from vafa_monai.runs.audit import AUDITED, BundleAudit
+from vafa_monai.runs.bundle_run import BundleRun
+from vafa_monai.runs.override import checkpoint_file
+from vafa_monai.runs.reach import require_read
 
-__all__ = ["KNOWN", "audit", "end_with"]
+__all__ = ["audit", "audit_nnunet"]
 
 KNOWN = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(AuditSettings()).items()}
 
@@ -79,3 +81,55 @@ def end_with(verdict: Status, strict: bool) -> None:
     code = (STRICT if strict else EXIT_CODES)[verdict]
     if code:
         sys.exit(code)
+
+
+def audit_nnunet(  # noqa: PLR0913 - the arguments of the audit
+    model: str,
+    images: str,
+    labels: str,
+    output: str = "audit.json",
+    surrogate: str | None = None,
+    fold: str = "0",
+    checkpoint: str = "checkpoint_final.pth",
+    mirroring: bool = True,
+    device: str = "cpu",
+    strict: bool = False,
+    **settings: Any,
+) -> None:
+    """Ask whether the robustness numbers of a trained nnU-Net can be believed; a FAIL ends with exit code 3.
+
+    Args:
+        model: folder that nnUNetv2_train wrote, ``TRAINER__PLANS__CONFIGURATION``.
+        images: folder of ``<case>_0000`` files, such as ``imagesTs``.
+        labels: folder of ``<case>`` files.
+        output: the document to write; it must not exist yet.
+        surrogate: another such folder to transfer perturbations from.
+        fold: a number, or ``all``.
+        checkpoint: name of the file in the folder of the fold.
+        mirroring: average over mirrored copies, as nnU-Net does by default; 8 times as slow.
+        device: where the networks run, such as ``cuda``.
+        strict: end with exit code 2 on a WARN.
+        **settings: ``--steps``, ``--queries``, ``--restarts``, ``--eps``, ``--q_max`` and others of an audit.
+    """
+    run = NNUNetAudit(
+        model=Path(model),
+        images=Path(images),
+        labels=Path(labels),
+        output=Path(output),
+        surrogate=None if surrogate is None else Path(surrogate),
+        fold=_fold(fold),
+        checkpoint=checkpoint,
+        mirroring=mirroring,
+        device=device,
+        settings=parsed(KNOWN, settings),
+        command=shlex.join(["vafa-monai", *sys.argv[1:]]),
+        say=say,
+    )
+    end_with(run.run(), strict)
+
+
+def _fold(fold: str) -> int | str:
+    """Return a fold as nnU-Net names it."""
+    if fold != "all" and not (fold.isascii() and fold.isdigit()):
+        raise ValueError(f"fold must be a number or all, got {fold!r}.")
+    return fold if fold == "all" else int(fold)

@@ -13,9 +13,9 @@ from typing import Any, get_args, get_type_hints
 import click
 
 from vafa_monai import __version__
-from vafa_monai.workflows.override import nearest, parse_values, refuse_impossible, truth
+from vafa_monai.runs.override import nearest, parse_values, refuse_impossible, truth
 
-__all__ = ["Command", "Commands", "parsed"]
+__all__ = ["Commands", "parsed"]
 
 FLAG = re.compile(r"--|-[^\W\d]")  # -1 is a number
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")

@@ -8,9 +8,12 @@ from typing import Any
 
 from vafa_monai.cli.command import parsed
 from vafa_monai.cli.say import log, say
-from vafa_monai.data import prepare_acdc, prepare_decathlon, prepare_synapse, write_phantom
-from vafa_monai.workflows import build_bundle_network, convert_checkpoint
-from vafa_monai.workflows.override import merged_config
+from vafa_monai.data.acdc import prepare_acdc
+from vafa_monai.data.decathlon import prepare_decathlon
+from vafa_monai.data.phantom import write_phantom
+from vafa_monai.data.synapse import prepare_synapse
+from vafa_monai.runs.override import merged_config
+from vafa_monai.sharing.convert import build_bundle_network, convert_checkpoint
 
 __all__ = ["convert", "phantom", "prepare"]
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vafa_monai.cli.run_command import beside, overrides_of
+from vafa_monai.cli.argument import beside, overrides_of
 from vafa_monai.cli.say import say
-from vafa_monai.reports import build_report
-from vafa_monai.workflows import BundleRun, Demo, DemoSettings, Reproduction, ReproductionSettings
+from vafa_monai.paper.reproduce import Reproduction
+from vafa_monai.paper.run import ReproductionSettings
+from vafa_monai.reports.build import build_report
+from vafa_monai.reports.compare import compare_models, leaderboard_rows, write_comparison, write_leaderboard
+from vafa_monai.runs.bundle_run import BundleRun
+from vafa_monai.runs.demo import Demo, DemoSettings
 
-__all__ = ["demo", "report", "reproduce"]
+__all__ = ["compare", "demo", "leaderboard", "report", "reproduce"]
 
 
 def demo(output: str = "vafa_demo", seed: int = 0, quick: bool = False, audit: bool | None = None) -> None:
@@ -87,3 +91,33 @@ def reproduce(  # noqa: PLR0913 - the arguments of the reproduction
         overrides=overrides_of(run, words),
     )
     Reproduction(settings, say=say).run()
+
+
+def compare(a: str, b: str, output: str = ".", model_a: str | None = None, model_b: str | None = None) -> None:
+    """Compare two models by their reports, attack by attack, with paired tests over the cases.
+
+    Args:
+        a: ``report.json`` of model A, or its folder.
+        b: the same of model B; it may be the same report.
+        output: folder of ``comparison.html`` and ``comparison.md``.
+        model_a: label of model A, where its report has several.
+        model_b: label of model B.
+    """
+    comparison = compare_models(a, b, first_model=model_a, second_model=model_b)
+    for line in comparison.lines():
+        say(line)
+    say("")
+    for name, path in write_comparison(comparison, output).items():
+        say(f"{name}: {path}")
+
+
+def leaderboard(folder: str, output: str | None = None) -> None:
+    """Write one sortable table of all reports in a folder and its folders.
+
+    Args:
+        folder: the folder; every ``report.json`` in it is read.
+        output: the page to write; by default ``leaderboard.html`` in the folder.
+    """
+    rows = leaderboard_rows(folder)
+    path = Path(folder) / "leaderboard.html" if output is None else Path(output)
+    say(f"{len(rows)} models: {write_leaderboard(rows, path)}")

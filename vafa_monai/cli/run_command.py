@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from vafa_monai.cli.argument import beside, checkpoint_files, names, prepared, runs_of
 from vafa_monai.cli.command import parsed
 from vafa_monai.cli.say import log, say
-from vafa_monai.workflows import BundleRun
-from vafa_monai.workflows.override import checkpoint_file
-from vafa_monai.workflows.reach import require_read
+from vafa_monai.runs.benchmark import Benchmark
+from vafa_monai.runs.bundle_run import BundleRun
+from vafa_monai.runs.reach import require_read
 
-__all__ = ["attack", "beside", "checkpoint_files", "evaluate", "harden", "names", "overrides_of", "train"]
+__all__ = ["attack", "benchmark", "evaluate", "harden", "train"]
 
 TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "mlflow": ("mlflow",)}
 
@@ -132,76 +133,53 @@ def tracked(kind: str, tracking: str | None) -> list[str]:
     return [f"tracking/{kind}_{tracking}"]
 
 
-def beside(overrides: Mapping[str, Any], **options: Any) -> dict[str, Any]:
-    """Return the config ids of a run with those that have an option, if it was given.
-
-    Raises:
-        ValueError: if an id is given both ways.
-
-    Example:
-        >>> beside({"epochs": "2"}, dataset_dir="data", pretrained_file=None)
-        {'epochs': '2', 'dataset_dir': 'data'}
-    """
-    given = {name: value for name, value in options.items() if value is not None}
-    for name in given.keys() & overrides.keys():
-        raise ValueError(f"{name} must be given once, got {overrides[name]!r} beside an option for the same.")
-    return {**overrides, **given}
-
-
-def runs_of(bundle: str, overlays: list[str], checkpoint: str | None, words: dict[str, Any]) -> list[BundleRun]:
-    """Return the run of every checkpoint, all of them checked before the first begins."""
-    if checkpoint is None:
-        return [prepared(bundle, overlays, words)]
-    files = checkpoint_files(bundle, checkpoint)
-    if len(files) > 1 and "model_name" in words:
-        raise ValueError(f"model_name must come with one checkpoint, got {words['model_name']!r} for {len(files)}.")
-    return [prepared(bundle, overlays, beside(words, ckpt_path=str(file))) for file in files]
-
-
-def prepared(bundle: str, overlays: list[str], words: Mapping[str, Any]) -> BundleRun:
-    """Return a run with what was typed; nothing is written or run yet."""
-    run = BundleRun(bundle=Path(bundle), overlays=overlays)
-    run = replace(run, overrides=overrides_of(run, words))
-    require_read([run], words)
-    return run
-
-
-def overrides_of(run: BundleRun, words: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what was typed for the ids of a run; weights are found from here or from the bundle."""
-    weights = {name: words[name] for name in ("ckpt_path", "pretrained_file") if name in words}
-    found = {name: str(checkpoint_file(run.bundle, str(word))) for name, word in weights.items()}
-    return {**parsed(run.config, words), **found}
-
-
 def announce(run: BundleRun) -> None:
     """Print the command that a run stands for; it does the same from any folder."""
     log()
     say(f"$ cd {shlex.quote(os.path.abspath(run.bundle))} && {run.command()}")  # noqa: PTH100 - links stay
 
 
-def checkpoint_files(bundle: str | Path, checkpoint: str | Sequence[str]) -> list[Path]:
-    """Return the files of weights that were asked for, one or several with commas between.
+FAILED = 3
 
-    Raises:
-        ValueError: if one is not there, or two are the same or of the same name, which labels their results.
+
+def benchmark(
+    bundle: str,
+    dataset_dir: str,
+    attacks: str = "identity,pgd",
+    checkpoint: str = "models/model.pt",
+    output: str | None = None,
+    title: str = "Adversarial robustness",
+    **overrides: Any,
+) -> None:
+    """Evaluate checkpoints under attacks on all cases; a second call continues, ``torchrun`` shares the work.
+
+    Args:
+        bundle: folder of the bundle.
+        dataset_dir: folder of the data.
+        attacks: names of the attacks with commas between, of ``configs/attacks``.
+        checkpoint: weights to evaluate, a path from here or from the bundle, several with commas between.
+        output: folder of the report; by default ``eval/benchmark`` of the bundle.
+        title: title of the report.
+        **overrides: config ids and values, for every run, such as ``--attack_steps 100``.
     """
-    folder = Path(bundle)
-    whole = isinstance(checkpoint, str) and any((root / checkpoint).is_file() for root in (Path(), folder))
-    files = [checkpoint_file(folder, one) for one in ([str(checkpoint)] if whole else names("checkpoint", checkpoint))]
-    if len({file.stem for file in files}) < len(files):
-        raise ValueError(f"checkpoint must be files of different names, got {list(map(str, files))!r}.")
-    return files
-
-
-def names(argument: str, values: str | Sequence[str]) -> list[str]:
-    """Return names that were given with commas between, as one text or as a list.
-
-    Example:
-        >>> names("attacks", "identity, pgd"), names("attacks", "['identity','pgd']")
-        (['identity', 'pgd'], ['identity', 'pgd'])
-    """
-    several = values.strip("[]()").split(",") if isinstance(values, str) else values
-    found = [str(value).strip().strip("'\"") for value in several]
-    if not all(found):
-        raise ValueError(f"{argument} must be names with commas between, got {values!r}.")
-    return found
+    log(logging.WARNING)
+    asked = names("attacks", attacks)
+    config = BundleRun(bundle=Path(bundle), overlays=["evaluate", f"attacks/{asked[0]}"]).config
+    run = Benchmark(
+        bundle=Path(bundle),
+        dataset_dir=Path(dataset_dir),
+        attacks=asked,
+        checkpoints=[str(file) for file in checkpoint_files(bundle, checkpoint)],
+        output=None if output is None else Path(output),
+        overrides=parsed(config, overrides),
+        title=title,
+        say=say,
+    )
+    require_read([one.run for one in run.settings()], overrides)
+    outcome = run.run()
+    for name, path in outcome.files.items():
+        say(f"{name}: {path}")
+    for failure in outcome.failures:
+        say(f"failed: {failure['model']}, {failure['attack']}, {failure['case']}: {failure['error']}")
+    if outcome.failures:
+        sys.exit(FAILED)

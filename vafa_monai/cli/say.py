@@ -1,5 +1,7 @@
 """What the commands print: the only file that prints."""
 
+from __future__ import annotations
+
 import logging
 import sys
 
@@ -26,7 +28,7 @@ def clean(text: str) -> str:
     if text.isprintable() and "://" not in text:
         return text
     from vafa_monai.reports.table import visible
-    from vafa_monai.workflows.download import masked  # here, because most lines need neither
+    from vafa_monai.sharing.fetch import masked
 
     return "\n".join(visible(line) for line in masked(text).split("\n"))
 

@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 from vafa_monai.cli.say import say
-from vafa_monai.label import install_app
-from vafa_monai.workflows import Package, copy_bundle, fetch_bundle
-from vafa_monai.workflows.archive import MOST_BYTES
+from vafa_monai.label.app import install_app
+from vafa_monai.runs.shipped import copy_bundle
+from vafa_monai.sharing.archive import MOST_BYTES
+from vafa_monai.sharing.fetch import fetch_bundle
+from vafa_monai.sharing.package import Package
 
 __all__ = ["bundle", "fetch", "label_app", "package"]
 

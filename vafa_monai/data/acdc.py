@@ -10,7 +10,7 @@ from vafa_monai.data.preparation import AFFINE_TOLERANCE, Plan, prepare
 from vafa_monai.data.recipe import Case, Found, Recipe, file_faults, find_volume, list_unused
 from vafa_monai.data.split import Split, complete_split, read_split
 
-__all__ = ["ACDC", "ACDC_VALIDATION", "PHASES", "acdc_plan", "acdc_split", "find_acdc", "prepare_acdc"]
+__all__ = ["ACDC", "acdc_plan", "acdc_split", "prepare_acdc"]
 
 PATIENTS = range(1, 101)
 TEST = (2, 3, 8, 9, 12, 14, 17, 24, 42, 48, 49, 53, 55, 64, 67, 79, 81, 88, 92, 95)

@@ -16,7 +16,7 @@ from vafa_monai.data.preparation import AFFINE_TOLERANCE, DATALIST, Plan, prepar
 from vafa_monai.data.recipe import SUFFIXES, Case, Found, Recipe, list_unused
 from vafa_monai.data.split import PARTS, Split, complete_split, read_split, take_validation
 
-__all__ = ["decathlon_split", "download_decathlon", "find_decathlon", "prepare_decathlon", "read_decathlon"]
+__all__ = ["prepare_decathlon"]
 
 FIXED = Path(__file__).with_name("decathlon_splits.json")  # by the name in dataset.json
 TEST_SHARE, VALIDATION_SHARE = 5, 10  # every fifth case tests, every tenth selects the model

@@ -12,7 +12,7 @@ from monai.utils import optional_import
 
 from vafa_monai.data.files import read_json, require_writable, sha256, write_json, write_volume
 
-__all__ = ["CLASSES", "prepare_mni152"]
+__all__ = ["prepare_mni152"]
 
 CLASSES = ("background", "gray matter", "white matter")
 FILES = {name: f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz" for name in ("t1", "gm", "wm")}

@@ -14,16 +14,14 @@ from monai.utils import StrEnum, look_up_option
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from vafa_monai.data.acdc import acdc_plan, acdc_split
-from vafa_monai.data.case_facts import PHANTOM_MARK
-from vafa_monai.data.files import require_writable, write_json, write_whole
-from vafa_monai.data.folder import is_finished, list_hashes, whole_folder
-from vafa_monai.data.phantom_abdomen import abdomen
-from vafa_monai.data.phantom_heart import Heart, group_of
+from vafa_monai.data.data_report import PHANTOM_MARK
+from vafa_monai.data.files import is_finished, list_hashes, require_writable, whole_folder, write_json, write_whole
+from vafa_monai.data.phantom_shape import Heart, abdomen, group_of
 from vafa_monai.data.preparation import DATALIST, Plan, prepare
 from vafa_monai.data.split import PARTS, Split, evenly_spaced
 from vafa_monai.data.synapse import synapse_plan, synapse_split
 
-__all__ = ["Layout", "PhantomKind", "write_phantom"]
+__all__ = ["write_phantom"]
 
 MANIFEST = "phantom.json"
 SIZES = (0.4, 8.0)

@@ -1,14 +1,15 @@
-"""Shapes in millimeters that are painted into voxels, and the scanner that blurs and disturbs what was painted."""
+"""Shapes of the phantoms: an abdomen in CT, a beating heart in MRI."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-__all__ = ["Ellipsoid", "Grid", "Point", "Shape", "Tube", "blurred_means"]
+__all__ = ["Heart", "abdomen", "group_of"]
 
 Point = tuple[float, float, float]
 BLUR = 0.55  # voxels; edges mix the two tissues, as partial volumes do
@@ -104,3 +105,208 @@ def blurred_means(codes: np.ndarray, means: dict[int, float]) -> np.ndarray:
     table = np.zeros(max(means) + 1)
     table[list(means)] = list(means.values())
     return gaussian_filter(table[codes], BLUR, mode="nearest")
+
+
+VOXELS, SPACING = (81, 61, 39), (4.2, 4.2, 6.0)  # at size 1; mm
+AIR, FAT, MUSCLE, BONE, LUNG = 0, 20, 21, 22, 23
+SOFT_TISSUE = {AIR: -1000.0, FAT: -100.0, MUSCLE: 48.0, BONE: 420.0, LUNG: -830.0}
+ORGANS = {  # mean HU by label, all apart
+    1: 130.0,
+    2: 186.0,
+    3: 202.0,
+    4: 6.0,
+    5: 62.0,
+    6: 112.0,
+    7: 24.0,
+    8: 235.0,
+    9: 150.0,
+    10: 168.0,
+    11: 94.0,
+    12: 72.0,
+    13: 82.0,
+}
+CONTRAST, NOISE = 3.0, 9.0  # HU: spread of an organ's mean from case to case, and of the noise
+SHIFT, GROWTH = 2.0, 0.06  # mm and share: spread of places, range of sizes
+LEAST, SMALLEST_TUBE = 1.0, 0.75  # voxels: no organ may fall between the centers of coarse voxels
+RANGE = (-1024, 3071)
+
+
+def abdomen(rng: np.random.Generator, size: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Make a CT.
+
+    Args:
+        rng: source of all that is by chance.
+        size: voxels along an axis, relative to about 81 x 61 x 39; the body stays as large.
+
+    Returns:
+        The image in HU as int16 and the label as uint8, both ``(H, W, D)`` with axes to the right, to the front and up,
+        and the affine.
+    """
+    counts = [max(8, round(count * size * rng.uniform(0.95, 1.05))) for count in VOXELS]
+    spacing = [float(edge * count / now) for edge, count, now in zip(SPACING, VOXELS, counts, strict=True)]
+    grid = Grid((counts[0], counts[1], counts[2]), (spacing[0], spacing[1], spacing[2]))
+    codes = np.zeros(grid.shape, dtype=np.uint8)
+    for code, shape in (*_body(rng.uniform(0.94, 1.02)), *_organs(rng, np.asarray(spacing))):
+        grid.paint(codes, shape, code)
+    means = SOFT_TISSUE | {code: mean + rng.normal(0, CONTRAST) for code, mean in ORGANS.items()}
+    image = blurred_means(codes, means) + rng.normal(0, NOISE, grid.shape)
+    label = np.where(codes < FAT, codes, 0).astype(np.uint8)
+    return np.clip(np.round(image), *RANGE).astype(np.int16), label, grid.affine
+
+
+def _body(scale: float) -> Iterator[tuple[int, Shape]]:
+    """Yield what is around the organs, from the outside in; x to the right, y to the front, z up."""
+    long = 1e4
+    yield FAT, Ellipsoid((0, 0, 0), (160 * scale, 116 * scale, long))
+    yield MUSCLE, Ellipsoid((0, -4, 0), (144 * scale, 100 * scale, long))
+    yield FAT, Ellipsoid((0, 4, 0), (132 * scale, 84 * scale, long))
+    for side in (-1, 1):
+        yield LUNG, Ellipsoid((side * 74 * scale, -8, 160), (54 * scale, 70 * scale, 62))
+        yield MUSCLE, Ellipsoid((side * 34, -72, 0), (24, 20, long))
+    yield BONE, Ellipsoid((0, -58, 0), (21, 18, long))
+    yield BONE, Ellipsoid((0, -88, 0), (5, 16, long))
+    yield MUSCLE, Ellipsoid((0, -80, 0), (8, 7, long))  # the spinal canal
+
+
+def _organs(rng: np.random.Generator, spacing: np.ndarray) -> Iterator[tuple[int, Shape]]:
+    """Yield the organs, small ones last, moved and grown a little by chance."""
+    for code, center, radii in _blobs():
+        place = np.asarray(center) + rng.normal(0, SHIFT, 3)
+        reach = np.maximum(np.asarray(radii) * rng.uniform(1 - GROWTH, 1 + GROWTH, 3), LEAST * spacing)
+        if code == 12:  # the vessels and the pancreas lie on the large organs and below the adrenal glands
+            yield from _tubes(rng, spacing)
+        yield code, Ellipsoid(_point(place), _point(reach))
+
+
+def _blobs() -> list[tuple[int, tuple[float, ...], tuple[float, ...]]]:
+    """Return label, center and radii in mm of the compact organs."""
+    return [
+        (6, (64, 8, 42), (62, 60, 54)),
+        (6, (12, 40, 52), (46, 26, 26)),  # its left lobe
+        (1, (-92, -30, 48), (23, 32, 40)),
+        (7, (-48, 36, 40), (36, 28, 36)),
+        (2, (60, -46, -30), (25, 21, 43)),
+        (3, (-60, -46, -16), (25, 21, 43)),
+        (4, (48, 46, -8), (13, 13, 22)),
+        (12, (36, -40, 32), (10, 7, 14)),
+        (13, (-38, -38, 40), (10, 7, 14)),
+    ]
+
+
+def _tubes(rng: np.random.Generator, spacing: np.ndarray) -> Iterator[tuple[int, Shape]]:
+    """Yield vessels, esophagus and pancreas."""
+    ends, least = 500.0, SMALLEST_TUBE * float(spacing.max())
+    lines: list[tuple[int, float, list[tuple[float, float, float]]]] = [
+        (9, 12, [(23, -28, -ends), (23, -28, ends)]),
+        (8, 11, [(-11, -32, -ends), (-9, -32, ends)]),
+        (5, 10, [(-7, -8, ends), (-8, -8, 76), (-26, 12, 62)]),
+        (10, 7, [(44, 6, 34), (14, 0, 12), (-26, -8, 22), (-74, -22, 40)]),
+        (11, 11, [(32, 20, -12), (0, 24, 6), (-34, 10, 14), (-60, -6, 24)]),
+    ]
+    for code, radius, points in lines:
+        moved = np.asarray(points) + rng.normal(0, SHIFT, 3)
+        yield code, Tube(tuple(_point(point) for point in moved), max(radius, least))
+
+
+def _point(values: np.ndarray) -> tuple[float, float, float]:
+    return float(values[0]), float(values[1]), float(values[2])
+
+
+GROUPS = ("DCM", "HCM", "MINF", "NOR", "RV")  # of patients 1 to 20, 21 to 40 and so on
+ANATOMY = {  # radius of the left ventricle, thickness of its wall, radius of the right one (mm), shrinking to systole
+    "DCM": (31, 8, 1.0, 0.9),
+    "HCM": (21, 14, 1.0, 0.62),
+    "MINF": (28, 8, 1.0, 0.86),
+    "NOR": (24, 9, 1.0, 0.7),
+    "RV": (22, 9, 1.25, 0.76),
+}
+VOXELS, SPACING = (75, 69), 1.8  # at size 1, in the plane; mm
+SLICES = (8.0, 10.0)  # mm
+LENGTH = 58.0  # of the left ventricle from base to apex in mm
+AIR, FAT, MUSCLE, LUNG = 20, 21, 22, 23
+TISSUE = {0: 110.0, AIR: 4.0, FAT: 235.0, MUSCLE: 70.0, LUNG: 16.0}
+CLASSES = {1: 168.0, 2: 88.0, 3: 200.0}
+CONTRAST, NOISE, BIAS = 3.0, 7.0, 0.12  # spread of means and noise at the scale of the means; share across the field
+
+
+def group_of(number: int) -> str:
+    """Return the disease group of a patient of the official data by number."""
+    return GROUPS[(number - 1) // 20 % len(GROUPS)]
+
+
+@dataclass(frozen=True)
+class Heart:
+    """What stays the same from frame to frame: the grid, the anatomy, the scanner."""
+
+    grid: Grid
+    radius: float
+    wall: float
+    right: float
+    shrink: float
+    means: dict[int, float]
+    scale: float
+    slope: np.ndarray
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, group: str, size: float) -> Heart:
+        """Draw a patient.
+
+        Args:
+            rng: source of all that is by chance.
+            group: one of :data:`GROUPS`.
+            size: voxels along an axis of the plane, relative to about 75 x 69; the number of slices stays 7 to 11.
+        """
+        radius, wall, right, shrink = ANATOMY[group]
+        counts = [max(8, round(count * size * rng.uniform(0.94, 1.06))) for count in VOXELS]
+        thickness = float(rng.choice(SLICES))
+        slices = int(np.ceil((LENGTH + wall) / thickness)) + int(rng.integers(0, 3))
+        edge = SPACING * VOXELS[0] / counts[0]
+        top = float(rng.uniform(0, 8))  # of the uppermost slice above the base of the heart
+        middle = (float(rng.normal(6, 2)), float(rng.normal(0, 2)), top - thickness * (slices - 1) / 2)
+        grid = Grid((counts[0], counts[1], slices), (float(edge), float(edge), thickness), middle)
+        return cls(
+            grid=grid,
+            radius=radius * float(rng.uniform(0.94, 1.06)),
+            wall=wall * float(rng.uniform(0.94, 1.06)),
+            right=right * float(rng.uniform(0.95, 1.05)),
+            shrink=shrink,
+            means=TISSUE | {code: mean + float(rng.normal(0, CONTRAST)) for code, mean in CLASSES.items()},
+            scale=10 ** float(rng.uniform(0, 1)),
+            slope=rng.uniform(-BIAS, BIAS, 3),
+        )
+
+    def frame(self, rng: np.random.Generator, systole: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Return image (float32, arbitrary units) and label of the frame at end-diastole or end-systole."""
+        codes = np.zeros(self.grid.shape, dtype=np.uint8)
+        for code, shape in (*_chest(), *self._ventricles(self.shrink if systole else 1.0)):
+            self.grid.paint(codes, shape, code)
+        clean = blurred_means(codes, self.means) * self._bias()
+        real, imaginary = (rng.normal(0, NOISE, clean.shape) for _ in range(2))
+        image = self.scale * np.hypot(clean + real, imaginary)  # Rician noise, as of magnitude images
+        return image.astype(np.float32), np.where(codes < AIR, codes, 0).astype(np.uint8)
+
+    def _ventricles(self, shrink: float) -> Iterator[tuple[int, Shape]]:
+        """Yield right ventricle, myocardium and left ventricle, cut off at the base, z = 0."""
+        radius = self.radius * shrink
+        wall = np.sqrt(radius**2 + (self.radius + self.wall) ** 2 - self.radius**2) - radius  # muscle keeps its area
+        outer = radius + wall
+        length = LENGTH * (0.85 + 0.15 * shrink)
+        crescent = 0.62 * outer * self.right
+        yield FAT, Ellipsoid((0, 0, 0), (outer + 6, outer + 6, length + wall + 6), 4)
+        yield 1, Ellipsoid((outer + 0.1 * crescent, 6, 0), (1.1 * crescent, 1.3 * crescent, 0.85 * length), 0)
+        yield 2, Ellipsoid((0, 0, 0), (outer, outer, length + 0.6 * wall), 0)
+        yield 3, Ellipsoid((0, 0, 0), (radius, radius, length - 0.4 * wall), 0)
+
+    def _bias(self) -> np.ndarray:
+        """Return the receive field of the coil, linear, 1 in the middle."""
+        ramps = np.meshgrid(*(np.linspace(-1, 1, count) for count in self.grid.shape), indexing="ij", sparse=True)
+        return 1 + sum(slope * ramp for slope, ramp in zip(self.slope, ramps, strict=True))
+
+
+def _chest() -> Iterator[tuple[int, Shape]]:
+    """Yield what is around the heart."""
+    long = 1e4
+    yield LUNG, Ellipsoid((-70, 10, 0), (34, 60, long))
+    yield LUNG, Ellipsoid((64, -64, 0), (50, 44, long))
+    yield FAT, Ellipsoid((30, 88, 0), (160, 34, long))
+    yield MUSCLE, Ellipsoid((30, 96, 0), (160, 34, long))

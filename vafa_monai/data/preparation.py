@@ -11,12 +11,18 @@ from typing import Any
 import numpy as np
 
 import vafa_monai
-from vafa_monai.data.case_facts import CaseFacts, measure
-from vafa_monai.data.data_report import DataReport, write_report
-from vafa_monai.data.fault import image_faults, label_faults, pair_faults, read_or_fault
-from vafa_monai.data.files import read_json, require_writable, sha256, write_json, write_volume
-from vafa_monai.data.folder import is_finished, list_hashes, whole_folder
-from vafa_monai.data.recipe import Case, Find, Found, Recipe
+from vafa_monai.data.data_report import CaseFacts, DataReport, measure, write_report
+from vafa_monai.data.files import (
+    is_finished,
+    list_hashes,
+    read_json,
+    require_writable,
+    sha256,
+    whole_folder,
+    write_json,
+    write_volume,
+)
+from vafa_monai.data.recipe import Case, Find, Found, Recipe, image_faults, label_faults, pair_faults, read_or_fault
 from vafa_monai.data.split import PARTS, Split, overlaps
 from vafa_monai.data.volume import read_volume, storable
 

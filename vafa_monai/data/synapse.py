@@ -10,7 +10,7 @@ from vafa_monai.data.preparation import AFFINE_TOLERANCE, Plan, prepare
 from vafa_monai.data.recipe import Case, Found, Recipe, file_faults, find_volume, list_unused
 from vafa_monai.data.split import Split, complete_split, read_split
 
-__all__ = ["SYNAPSE", "SYNAPSE_VALIDATION", "find_synapse", "prepare_synapse", "synapse_plan", "synapse_split"]
+__all__ = ["SYNAPSE", "prepare_synapse", "synapse_plan", "synapse_split"]
 
 CASES = (*range(1, 11), *range(21, 41))
 TEST = (1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38)

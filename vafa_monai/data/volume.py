@@ -19,7 +19,7 @@ import numpy as np
 
 from vafa_monai.data.files import oversize
 
-__all__ = ["SPACING_TOLERANCE", "Volume", "displacement", "read_volume", "require_whole", "spacing_of", "storable"]
+__all__ = ["Volume", "displacement", "read_volume", "require_whole", "storable"]
 
 SPACING_TOLERANCE = 0.01  # relative; rounding in a header is far below, a wrong unit or a missing spacing far above
 

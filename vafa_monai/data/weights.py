@@ -16,15 +16,7 @@ from torch import Tensor, nn
 from vafa_monai.data.checkpoint import read_checkpoint
 from vafa_monai.data.files import oversize
 
-__all__ = [
-    "FoundWeights",
-    "check_checkpoint",
-    "difference",
-    "extract_weights",
-    "find_weights",
-    "flaw",
-    "read_weights",
-]
+__all__ = ["FoundWeights", "check_checkpoint", "difference", "extract_weights", "find_weights", "flaw", "read_weights"]
 
 WEIGHT_KEYS = ("model", "state_dict", "model_state_dict", "network_weights")  # what MONAI's loader takes comes first
 WRAPPERS = {"", "module", "_orig_mod", "model", "net", "network"}  # several GPUs, compilation, a class around a network

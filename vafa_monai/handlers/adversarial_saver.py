@@ -13,14 +13,14 @@ from monai.data import MetaTensor
 from monai.utils import CommonKeys
 from torch import Tensor
 
-from vafa_monai.attacks import describe
-from vafa_monai.attacks.unit import intensity_range, physical_width, strengths
-from vafa_monai.data import sha256, write_json, write_volume
-from vafa_monai.data.files import require_writable
+from vafa_monai.attacks.describe import describe
+from vafa_monai.attacks.grey_level import LEVELS
+from vafa_monai.attacks.range_adapter import intensity_range, physical_width, strengths
+from vafa_monai.data.files import require_writable, sha256, write_json, write_volume
 from vafa_monai.handlers.batch import AdversarialKeys
-from vafa_monai.handlers.provenance import case_name, listed_names, require_different, versions
 from vafa_monai.losses.voxel_loss import class_indices
 from vafa_monai.metrics.image_quality import in_range
+from vafa_monai.results.provenance import case_name, listed_names, require_different, versions
 
 __all__ = ["AdversarialSaver"]
 
@@ -112,7 +112,7 @@ class AdversarialSaver:
         adv, original = in_range(image[None].detach(), clean[None].detach(), self.value_range)
         share = adv - original
         figures = {"rms": share.square().mean().sqrt().item(), "linf": share.abs().max().item()}
-        units = {"grey": 255.0} | ({str(self.unit): self.width} if self.width else {})
+        units = {"grey": LEVELS} | ({str(self.unit): self.width} if self.width else {})
         return {f"{name}_{unit}": scale * value for unit, scale in units.items() for name, value in figures.items()}
 
 

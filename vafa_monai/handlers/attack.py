@@ -1,18 +1,24 @@
-"""Adversarial evaluation with MONAI's own evaluator."""
+"""Handlers that attack the batch: before an evaluation, and before a training step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import torch.distributed as dist
 from ignite.engine import Events
 from monai.engines import IterationEvents
-from monai.utils import CommonKeys
+from monai.utils import CommonKeys, look_up_option
 from torch import Tensor
 
-from vafa_monai.handlers.batch import AdversarialKeys, attack_batch
+from vafa_monai.attacks.curriculum import Curriculum
+from vafa_monai.attacks.validation import require_count
+from vafa_monai.handlers.batch import AdversarialKeys, AttackTarget, attack_batch, joined_batch, part_of_batch
+from vafa_monai.inferers.two_pass import TwoPassInferer
+from vafa_monai.losses.consistency import AdversarialConsistencyLoss
 
-__all__ = ["AttackHandler"]
+__all__ = ["AdversarialTrainingHandler", "AttackHandler"]
 
 
 class AttackHandler:
@@ -66,3 +72,110 @@ class AttackHandler:
         """Hand the clean images on to the metrics."""
         key = AdversarialKeys.CLEAN_IMAGE.value
         engine.state.output[key] = engine.state.batch[key]
+
+
+class AdversarialTrainingHandler:
+    """Turn every batch into ``[clean; adversarial]`` before MONAI's ``SupervisedTrainer`` sees it.
+
+    The attack meets the current network in eval mode, through the trainer's inferer, and leaves it as it was
+    (Hanif et al., MICCAI 2023, Algorithm 2, line 6). :class:`vafa_monai.losses.AdversarialConsistencyLoss` weighs the
+    two halves. On a ``SupervisedEvaluator`` the same doubling gives every case twice, clean and attacked.
+
+    Fewer windows cost less. ``clean_windows`` and ``attacked_windows`` take the last and the first of a batch, so that
+    a window is there twice only where their sum is larger than the batch; the loss and a
+    :class:`vafa_monai.inferers.TwoPassInferer` of the trainer are told how many are clean.
+
+    Args:
+        attack: attack of :mod:`vafa_monai.attacks`, the same for all batches, or a
+            :class:`vafa_monai.attacks.Curriculum`, which knows the number of the batch.
+        image_key: key of the images in the batch.
+        target: what the attack leads away from: ``"label"``, or ``"prediction"``, the logits of the clean volumes,
+            which the attack's loss is given as targets; :class:`vafa_monai.losses.KLDivergenceLoss` takes them.
+        clean_windows: how many windows of a batch stay in it as they are; ``None`` is all, 0 is adversarial-only.
+        attacked_windows: how many windows of a batch are attacked; ``None`` is all.
+        every: attack every so-manieth batch, from the first on; the others stay as they are.
+
+    Raises:
+        ValueError: if ``target`` is unknown, a number is impossible, or, as soon as it runs, if the trainer has another
+            loss and not every window is there twice.
+
+    Example:
+        >>> from vafa_monai.attacks import PGD
+        >>> handler = AdversarialTrainingHandler(attack=PGD(steps=3))
+    """
+
+    def __init__(
+        self,
+        attack: Callable[..., Tensor] | Curriculum,
+        image_key: str = CommonKeys.IMAGE,
+        target: AttackTarget | str = AttackTarget.LABEL,
+        clean_windows: int | None = None,
+        attacked_windows: int | None = None,
+        every: int = 1,
+    ) -> None:
+        self.attack = attack
+        self.image_key = image_key
+        self.target = look_up_option(target, AttackTarget)
+        for name, value, least in (("clean_windows", clean_windows, 0), ("attacked_windows", attacked_windows, 1)):
+            if value is not None and require_count(name, value) < least:
+                raise ValueError(f"{name} must be at least {least}, got {value!r}.")
+        if require_count("every", every) < 1:
+            raise ValueError(f"every must be at least 1, got {every!r}.")
+        self.clean_windows, self.attacked_windows, self.every = clean_windows, attacked_windows, every
+        self._own: tuple[Any, Any] = (None, None)
+
+    @property
+    def doubles(self) -> bool:
+        """Whether every window of every batch is there twice."""
+        return self.clean_windows is None and self.attacked_windows is None and self.every == 1
+
+    def attach(self, engine: Any) -> None:
+        """Attach to a trainer or an evaluator."""
+        engine.add_event_handler(Events.STARTED, self.begin)
+        engine.add_event_handler(Events.ITERATION_STARTED, self)
+        engine.add_event_handler(Events.COMPLETED, self.end)
+
+    def begin(self, engine: Any) -> None:
+        """Note loss and inferer, which are told what a batch is made of."""
+        self._own = (getattr(engine, "loss_function", None), engine.inferer)
+        if not self.doubles and not isinstance(self._own[0], AdversarialConsistencyLoss):
+            found = type(self._own[0]).__name__
+            rule = "be an AdversarialConsistencyLoss of a trainer where not every window is there twice"
+            raise ValueError(f"loss_function must {rule}, got {found}.")
+
+    def end(self, engine: Any) -> None:
+        """Put them back."""
+        if not self.doubles:
+            engine.loss_function, engine.inferer = self._own
+
+    def __call__(self, engine: Any) -> None:
+        """Attack the batch."""
+        if not self.doubles:
+            engine.inferer = self._own[1]
+        batch, number = engine.state.batch, engine.state.iteration - 1
+        size = len(batch[self.image_key])
+        if number % self.every:
+            self._tell(engine, size, 0)
+            return
+        attacked = min(self.attacked_windows or size, size)
+        clean = size if self.clean_windows is None else min(self.clean_windows, size)
+        engine.state.batch = part_of_batch(batch, 0, attacked)
+        found = attack_batch(engine, self._attack(number), target=self.target)
+        kept = part_of_batch(batch, size - clean, size)
+        engine.state.batch = joined_batch(kept, engine.state.batch, self.image_key, found.adv)
+        if not self.doubles:
+            self._tell(engine, clean, max(clean + attacked - size, 0))
+
+    def _attack(self, number: int) -> Callable[..., Tensor]:
+        """Return the attack of this batch."""
+        if not isinstance(self.attack, Curriculum):
+            return self.attack
+        rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+        return self.attack.at(number, rank)
+
+    def _tell(self, engine: Any, clean: int, pairs: int) -> None:
+        """Tell loss and inferer what the batch is made of."""
+        loss, inferer = self._own
+        engine.loss_function = partial(loss, clean=clean, pairs=pairs)
+        if isinstance(inferer, TwoPassInferer):
+            engine.inferer = TwoPassInferer(inferer.inferer, first=clean)

@@ -12,15 +12,9 @@ from monai.utils import CommonKeys, MetricReduction
 from torch import Tensor
 
 from vafa_monai.handlers.batch import AdversarialKeys
-from vafa_monai.metrics import (
-    QUALITY_NAMES,
-    HausdorffDistance95Metric,
-    LostOrgan,
-    NormalizedSurfaceDiceMetric,
-    OrganPresenceMetric,
-    PerceptualSimilarityMetric,
-)
-from vafa_monai.metrics.organ_presence import require_one_hot
+from vafa_monai.metrics.image_quality import QUALITY_NAMES, PerceptualSimilarityMetric
+from vafa_monai.metrics.organ_presence import OrganPresenceMetric, require_one_hot
+from vafa_monai.metrics.surface import HausdorffDistance95Metric, LostOrgan, NormalizedSurfaceDiceMetric
 
 __all__ = ["HausdorffDistance95", "NormalizedSurfaceDice", "OrganPresence", "PerceptualSimilarity"]
 

@@ -24,7 +24,8 @@ from monai.transforms import Transform
 from torch import nn
 from torch.utils.data import Dataset
 
-from vafa_monai.data import read_checkpoint, sha256, whole_file
+from vafa_monai.data.checkpoint import read_checkpoint
+from vafa_monai.data.files import sha256, whole_file
 from vafa_monai.handlers.training_record import ANEW, TrainingRecord, running_config, training_facts
 
 __all__ = ["ResumableTraining"]

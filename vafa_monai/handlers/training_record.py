@@ -14,9 +14,9 @@ from typing import Any
 
 from monai.bundle import ReferenceResolver
 
-from vafa_monai.data import read_checkpoint, read_json, sha256, write_json
-from vafa_monai.data.files import set_aside
-from vafa_monai.handlers.provenance import versions
+from vafa_monai.data.checkpoint import read_checkpoint
+from vafa_monai.data.files import read_json, set_aside, sha256, write_json
+from vafa_monai.results.provenance import versions
 
 __all__ = ["TrainingRecord", "running_config", "training_facts"]
 

@@ -11,9 +11,24 @@ from monai.engines import IterationEvents
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from vafa_monai.attacks.setting import require_at_least
+from vafa_monai.attacks.validation import require_at_least
 
-__all__ = ["WeightAverage"]
+__all__ = ["WeightAverage", "averaged_network"]
+
+
+def averaged_network(network: nn.Module, decay: float) -> nn.Module:
+    """Return what is to hold the average: a copy in evaluation mode, or the network itself if nothing is averaged.
+
+    Args:
+        network: the network, or the wrapper of several processes around it.
+        decay: what is left of the average after a batch.
+    """
+    return deepcopy(_bare(network)).eval().requires_grad_(False) if decay else network
+
+
+def _bare(network: nn.Module) -> nn.Module:
+    """Return the network in the wrapper of several processes."""
+    return network.module if isinstance(network, (DataParallel, DistributedDataParallel)) else network
 
 
 class WeightAverage:
@@ -34,6 +49,7 @@ class WeightAverage:
     Args:
         network: the network, or the wrapper of several processes around it.
         decay: what is left of the average after a batch, in [0, 1); 0 averages nothing and takes no memory.
+        network_average: what :func:`averaged_network` made of both, where a config names it; ``None`` makes it.
 
     Raises:
         ValueError: if ``decay`` is no such number.
@@ -44,13 +60,13 @@ class WeightAverage:
         True
     """
 
-    def __init__(self, network: nn.Module, decay: float = 0.995) -> None:
+    def __init__(self, network: nn.Module, decay: float = 0.995, network_average: nn.Module | None = None) -> None:
         require_at_least("decay", decay, 0)
         if decay >= 1:
             raise ValueError(f"decay must be below 1, got {decay!r}.")
         self.decay = decay
-        self.network = network.module if isinstance(network, (DataParallel, DistributedDataParallel)) else network
-        self.network_average = deepcopy(self.network).eval().requires_grad_(False) if decay else network
+        self.network = _bare(network)
+        self.network_average = averaged_network(network, decay) if network_average is None else network_average
 
     def attach(self, engine: Any) -> None:
         """Attach to a trainer."""

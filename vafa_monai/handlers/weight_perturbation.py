@@ -11,7 +11,7 @@ from monai.engines import IterationEvents
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from vafa_monai.attacks.setting import require_at_least, require_count
+from vafa_monai.attacks.validation import require_at_least, require_count
 from vafa_monai.handlers.batch import engine_precision, prepared_batch
 
 __all__ = ["WeightPerturbation"]

@@ -1,10 +1,7 @@
 """Inferers, and the network that an inferer and a network make together."""
 
-from vafa_monai.inferers.checkpointed import checkpointed
-from vafa_monai.inferers.evaluating import evaluating
-from vafa_monai.inferers.inferred_network import InferredNetwork
+from vafa_monai.inferers.inferred_network import InferredNetwork, PassCounter, checkpointed, evaluating
 from vafa_monai.inferers.nnunet_inferer import NNUNetInferer
-from vafa_monai.inferers.pass_counter import PassCounter
 from vafa_monai.inferers.sliding_window_network import SlidingWindowNetwork
 from vafa_monai.inferers.two_pass import TwoPassInferer
 from vafa_monai.inferers.whole_network import whole_network

@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from vafa_monai.attacks.isolation import require_tensor
+from vafa_monai.attacks.ascent import require_tensor
 
 __all__ = ["NNUNetInferer"]
 

@@ -2,23 +2,150 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from monai.data import MetaTensor
-from monai.data.utils import compute_importance_map
+from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.inferers import SlidingWindowInferer, SlidingWindowInfererAdapt
-from monai.utils import BlendMode, PytorchPadMode, convert_to_dst_type, ensure_tuple, ensure_tuple_rep, look_up_option
+from monai.utils import (
+    BlendMode,
+    PytorchPadMode,
+    convert_to_dst_type,
+    ensure_tuple,
+    ensure_tuple_rep,
+    fall_back_tuple,
+    look_up_option,
+)
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from vafa_monai.attacks.isolation import require_tensor
-from vafa_monai.inferers.repeatable import RepeatableCalls
-from vafa_monai.inferers.window_grid import Place, WindowGrid
+from vafa_monai.attacks.ascent import require_tensor
 
 __all__ = ["SlidingWindowNetwork"]
+
+Numbers = tuple[Tensor, ...]  # the state of the generator of the CPU and, if it is another, of the device
+
+
+class RepeatableCalls:
+    """Call ``network``, and note before each call what decides its output beside the input.
+
+    That is the state of the random generators, on which dropout in train mode depends, and autocast, which a backward
+    pass does not inherit from its forward pass.
+
+    Args:
+        network: maps windows to logits.
+        device: where it runs.
+    """
+
+    def __init__(self, network: Callable[[Tensor], Tensor], device: torch.device) -> None:
+        self.network = network
+        self.device = device
+        self.on_cpu = device.type == "cpu"
+        self.generators = torch.get_device_module(device)
+        self.autocast = torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type)
+        self.before: list[Numbers] = []
+
+    def __call__(self, windows: Tensor) -> Tensor:
+        """Call the network for the first time."""
+        numbers = self._numbers()
+        unmoved = bool(self.before) and _equal(numbers, self.before[-1])
+        self.before.append(self.before[-1] if unmoved else numbers)  # one copy for all calls that draw nothing
+        return self.network(windows)
+
+    def drew_numbers(self) -> bool:
+        """Tell, right after the calls, whether any of them drew random numbers."""
+        return not _equal(self.before[0], self._numbers())
+
+    @contextmanager
+    def repeating(self) -> Iterator[Callable[[int], None]]:
+        """Restore autocast for a while; yield what puts the random generators where they were before a call."""
+        enabled, dtype = self.autocast
+        devices = [] if self.on_cpu else [self.device]
+        forked = torch.random.fork_rng(devices, device_type="cuda" if self.on_cpu else self.device.type)
+        with forked, torch.autocast(self.device.type, dtype=dtype, enabled=enabled):
+            yield self._rewind
+
+    def _numbers(self) -> Numbers:
+        """Read the generators."""
+        state = torch.get_rng_state()
+        return (state,) if self.on_cpu else (state, self.generators.get_rng_state(self.device))
+
+    def _rewind(self, call: int) -> None:
+        """Set the generators."""
+        state, *others = self.before[call]
+        torch.set_rng_state(state)
+        for other in others:
+            self.generators.set_rng_state(other, self.device)
+
+
+def _equal(one: Numbers, other: Numbers) -> bool:
+    """Tell whether generators stand at the same place."""
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+Place = tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class WindowGrid:
+    """The windows of a batch of volumes, in the order in which :class:`monai.inferers.SlidingWindowInferer` takes them.
+
+    Args:
+        padding: what volumes smaller than a window lack, as :func:`torch.nn.functional.pad` takes it.
+        places: index of every window in the padded batch; all windows of the first volume come first.
+        weight: weights of the voxels of a window, of shape ``(1, 1, *roi_size)``.
+        total: sum of the weights of all windows of a padded volume, of shape ``(1, 1, H, W, D)``.
+    """
+
+    padding: list[int]
+    places: list[Place]
+    weight: Tensor
+    total: Tensor
+
+    @classmethod
+    def of(cls, inputs: Tensor, inferer: SlidingWindowInferer) -> WindowGrid:
+        """Lay the windows of ``inferer`` over volumes ``(B, C, H, W, D)``."""
+        size = tuple(inputs.shape[2:])
+        roi_size, padded, windows = _lay(size, inferer)
+        lacks = [longer - voxels for longer, voxels in zip(padded, size, strict=True)]
+        weight = compute_importance_map(roi_size, inferer.mode, inferer.sigma_scale, inputs.device, inputs.dtype)
+        total = weight.new_zeros((1, 1, *padded))
+        for window in windows:
+            place = (slice(None), slice(None), *window)
+            total[place] += weight
+        places = [
+            (slice(sample, sample + 1), slice(None), *window) for sample in range(len(inputs)) for window in windows
+        ]
+        padding = [part for lack in reversed(lacks) for part in (lack // 2, lack - lack // 2)]
+        return cls(padding, places, weight[None, None], total)
+
+    @staticmethod
+    def count(inputs: Tensor, inferer: SlidingWindowInferer) -> int:
+        """Return how many windows ``inferer`` lays over volumes ``(B, C, H, W, D)``."""
+        return len(inputs) * len(_lay(tuple(inputs.shape[2:]), inferer)[2])
+
+    def share(self, place: Place) -> Tensor:
+        """Return which part of the blend a window is, voxel by voxel."""
+        everywhere = (slice(None), slice(None), *place[2:])
+        return self.weight / self.total[everywhere]
+
+
+def _lay(size: Sequence[int], inferer: SlidingWindowInferer) -> tuple[tuple[int, ...], tuple[int, ...], list[Place]]:
+    """Return the edges of a window, the size of a padded volume of ``size``, and where its windows lie."""
+    roi_size = fall_back_tuple(inferer.roi_size, size)
+    padded = tuple(max(edge, voxels) for edge, voxels in zip(roi_size, size, strict=True))
+    overlaps = ensure_tuple_rep(inferer.overlap, len(size))
+    steps = [
+        edge if edge == voxels else max(int(edge * (1 - overlap)), 1)
+        for edge, voxels, overlap in zip(roi_size, padded, overlaps, strict=True)
+    ]
+    return tuple(roi_size), padded, dense_patch_slices(padded, roi_size, steps)
+
 
 STOCK = (SlidingWindowInferer, SlidingWindowInfererAdapt)  # the second only chooses where logits are put together
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # of the size of a floating-point number, in bytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vafa_monai.data import write_whole
+from vafa_monai.data.files import write_whole
 
 __all__ = ["install_app"]
 

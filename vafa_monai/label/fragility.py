@@ -11,11 +11,12 @@ import torch
 from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
-from vafa_monai.attacks import PGD, Attack, RangeAdapter
-from vafa_monai.attacks.attack import Network
+from vafa_monai.attacks.attack import Attack, Network
 from vafa_monai.attacks.ensemble import class_dice
-from vafa_monai.data import read_weights
-from vafa_monai.inferers import whole_network
+from vafa_monai.attacks.pgd import PGD
+from vafa_monai.attacks.range_adapter import RangeAdapter
+from vafa_monai.data.weights import read_weights
+from vafa_monai.inferers.whole_network import whole_network
 
 __all__ = ["Fragility", "prediction_change"]
 

@@ -16,8 +16,8 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 
-from vafa_monai.attacks import PGD
-from vafa_monai.data import sha256
+from vafa_monai.attacks.pgd import PGD
+from vafa_monai.data.files import sha256
 from vafa_monai.label.fragility import Fragility
 
 __all__ = ["MostFragile", "RobustnessScoring", "robust_app"]

@@ -1,12 +1,22 @@
 """Losses of robust training and of attacks: objectives to be raised, and the attacks' image-quality term."""
 
-from vafa_monai.losses.adversarial_consistency import AdversarialConsistencyLoss, dice_ce, generalized_dice
 from vafa_monai.losses.block_ssim import BlockSSIMLoss, block_ssim, block_statistics, ssim_to_blocks
-from vafa_monai.losses.frequency_consistency import FrequencyConsistencyLoss, frequency_consistency
-from vafa_monai.losses.jensen_shannon import JensenShannonLoss, jensen_shannon
+from vafa_monai.losses.consistency import (
+    AdversarialConsistencyLoss,
+    FrequencyConsistencyLoss,
+    dice_ce,
+    frequency_consistency,
+    generalized_dice,
+)
 from vafa_monai.losses.kl_divergence import KLDivergenceLoss, kl_divergence
-from vafa_monai.losses.margin import MarginLoss, margin
-from vafa_monai.losses.masked_cross_entropy import MaskedCrossEntropyLoss, masked_cross_entropy
+from vafa_monai.losses.voxel_loss import (
+    JensenShannonLoss,
+    MarginLoss,
+    MaskedCrossEntropyLoss,
+    jensen_shannon,
+    margin,
+    masked_cross_entropy,
+)
 from vafa_monai.losses.weighted_cross_entropy import CosPGDLoss, SegPGDLoss, cospgd_weight, segpgd_weight
 
 __all__ = [

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.loss import _Loss
 
-from vafa_monai.frequency import block_matrices, contract, merge_blocks, pad_to_blocks, split_blocks
+from vafa_monai.frequency.block_dct import block_matrices, contract, merge_blocks, pad_to_blocks, split_blocks
 
-__all__ = ["BlockSSIMLoss", "BlockStatistics", "block_ssim", "block_statistics", "ssim_to_blocks"]
+__all__ = ["BlockSSIMLoss", "block_ssim", "block_statistics", "ssim_to_blocks"]
 
 WINDOW_EDGE = 3
 WINDOW_SIGMA = 1.5

@@ -1,10 +1,8 @@
-"""What the losses of single voxels share: logits and labels that fit, means over voxels or classes, a common scale.
-
-The rules of labels and of channels are here for all that comes later: attacks, metrics, handlers, audits.
-"""
+"""Losses of single voxels: margin, masked cross entropy, Jensen-Shannon divergence, and what all of them share."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -14,9 +12,15 @@ from torch import Tensor, nn
 from torch.nn.modules.loss import _Loss
 
 __all__ = [
+    "JensenShannonLoss",
+    "MarginLoss",
+    "MaskedCrossEntropyLoss",
     "VoxelLoss",
     "class_indices",
     "class_logits",
+    "jensen_shannon",
+    "margin",
+    "masked_cross_entropy",
     "refuse_void_softmax",
     "require_channels",
     "right_voxels",
@@ -162,3 +166,149 @@ class VoxelLoss(_Loss):
         """Return the loss of logits ``input`` for class indices ``target``."""
         loss = self.samples(input, target)
         return {"mean": loss.mean(), "sum": loss.sum(), "none": loss}[self.reduction]
+
+
+def margin(input: Tensor, target: Tensor, balanced: bool = False) -> Tensor:
+    """Average the margin of the best wrong class, ``max_j logit_j - logit_y`` over ``j != y``, one number a sample.
+
+    The sign of a voxel's margin says whether it is wrong, and its gradient does not vanish where softmax is saturated
+    (Carlini and Wagner, S&P 2017, https://arxiv.org/abs/1608.04644).
+
+    Args:
+        input: logits of shape ``(B, classes, H, W, D)``; one channel is the logit of class 1 against 0.
+        target: class indices of shape ``(B, 1, H, W, D)``.
+        balanced: average over the voxels of each class, then over the classes present.
+
+    Returns:
+        Margin of shape ``(B,)``, in the unit of the logits.
+
+    Raises:
+        ValueError: if ``target`` does not have the shape of ``input`` with one channel.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([1.0, 4.0, 2.0]).view(1, 3, 1, 1, 1)
+        >>> [margin(logits, torch.full((1, 1, 1, 1, 1), label)).item() for label in (0, 1, 2)]
+        [3.0, -2.0, 2.0]
+    """
+    logits, labels = class_logits(input, target)
+    own = logits.gather(1, labels[:, None])[:, 0]
+    other = logits.scatter(1, labels[:, None], float("-inf")).amax(1)
+    return voxel_mean(other - own, target, balanced=balanced)
+
+
+class MarginLoss(VoxelLoss):
+    """Margin of the best wrong class. Face of :func:`margin`.
+
+    Args:
+        balanced: average over the voxels of each class, then over the classes present.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"`` over the batch.
+    """
+
+    def __init__(self, balanced: bool = False, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.balanced = balanced
+
+    def samples(self, input: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of every sample, ``(B,)``."""
+        return margin(input, target, self.balanced)
+
+
+def masked_cross_entropy(input: Tensor, target: Tensor, balanced: bool = False, targeted: bool = False) -> Tensor:
+    """Average the cross entropy of the voxels that are classified right, 0 for the others, one number a sample.
+
+    A step that raises it is not spent on voxels that are wrong already, whose cross entropy has no bound. The losses
+    Mask-CE and balanced Mask-CE of the segmentation ensemble attack (Croce et al., ECCV 2024,
+    https://arxiv.org/abs/2306.12941).
+
+    Args:
+        input: logits of shape ``(B, classes, H, W, D)``; one channel is the logit of class 1 against 0.
+        target: class indices of shape ``(B, 1, H, W, D)``.
+        balanced: average over the voxels of each class, then over the classes present.
+        targeted: count the voxels that are not classified as ``target`` yet: for an attack that lowers the loss.
+
+    Returns:
+        Loss of shape ``(B,)``; no gradient flows through the choice of voxels.
+
+    Raises:
+        ValueError: if ``target`` does not have the shape of ``input`` with one channel.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[0.0, 9.0], [0.0, -9.0]]).view(1, 2, 1, 1, 2)  # the second voxel is wrong
+        >>> round(masked_cross_entropy(logits, torch.tensor([0, 1]).view(1, 1, 1, 1, 2)).item(), 4)  # ln(2) / 2
+        0.3466
+    """
+    counted = right_voxels(input, target) != targeted
+    return voxel_mean(counted * voxel_cross_entropy(input, target), target, balanced=balanced)
+
+
+class MaskedCrossEntropyLoss(VoxelLoss):
+    """Cross entropy of the voxels that are still right. Face of :func:`masked_cross_entropy`.
+
+    It falls to 0 as the last voxel turns wrong, so an attack compares its iterates by :meth:`harm` instead.
+
+    Args:
+        balanced: average over the voxels of each class, then over the classes present.
+        targeted: count the voxels that are not classified as the target yet.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"`` over the batch.
+    """
+
+    def __init__(self, balanced: bool = False, targeted: bool = False, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.balanced = balanced
+        self.targeted = targeted
+
+    def samples(self, input: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of every sample, ``(B,)``."""
+        return masked_cross_entropy(input, target, self.balanced, self.targeted)
+
+    def harm(self, input: Tensor, target: Tensor) -> Tensor:
+        """Return the mean probability of a wrong class, ``(B,)``, balanced as the loss is."""
+        return soft_error(input, target, balanced=self.balanced)
+
+
+def jensen_shannon(input: Tensor, target: Tensor, balanced: bool = False) -> Tensor:
+    """Average the Jensen-Shannon divergence of softmax and one-hot truth over the voxels, one number a sample.
+
+    It is bounded by ln 2, and its gradient vanishes where a voxel is surely wrong, so that no step is spent there
+    (Croce et al., ECCV 2024, https://arxiv.org/abs/2306.12941). With p the probability of the true class it is
+    ``ln 2 + (p ln p - (1 + p) ln(1 + p)) / 2``.
+
+    Args:
+        input: logits of shape ``(B, classes, H, W, D)``; one channel is the logit of class 1 against 0.
+        target: class indices of shape ``(B, 1, H, W, D)``.
+        balanced: average over the voxels of each class, then over the classes present.
+
+    Returns:
+        Divergence of shape ``(B,)``, in nats.
+
+    Raises:
+        ValueError: if ``target`` does not have the shape of ``input`` with one channel.
+
+    Example:
+        >>> logits = torch.tensor([99.0, 0.0]).view(1, 2, 1, 1, 1)
+        >>> [round(jensen_shannon(logits, torch.full((1, 1, 1, 1, 1), label)).item(), 4) for label in (0, 1)]
+        [0.0, 0.6931]
+    """
+    logarithm = -voxel_cross_entropy(input, target)
+    right = logarithm.exp()
+    divergence = math.log(2) + (right * logarithm - (1 + right) * torch.log1p(right)) / 2
+    return voxel_mean(F.relu(divergence), target, balanced=balanced)  # rounding gives -1e-8 for a sure voxel
+
+
+class JensenShannonLoss(VoxelLoss):
+    """Jensen-Shannon divergence of prediction and truth. Face of :func:`jensen_shannon`.
+
+    Args:
+        balanced: average over the voxels of each class, then over the classes present.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"`` over the batch.
+    """
+
+    def __init__(self, balanced: bool = False, reduction: str = "mean") -> None:
+        super().__init__(reduction)
+        self.balanced = balanced
+
+    def samples(self, input: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of every sample, ``(B,)``."""
+        return jensen_shannon(input, target, self.balanced)

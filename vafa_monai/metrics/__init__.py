@@ -1,9 +1,14 @@
 """Metrics of an attacked segmentation and of the attacked image."""
 
-from vafa_monai.metrics.image_quality import QUALITY_NAMES, PerceptualSimilarityMetric, compute_image_quality
-from vafa_monai.metrics.lpips_network import build_lpips, load_lpips, lpips_by_slices
-from vafa_monai.metrics.organ_presence import OrganPresenceMetric, compute_organ_presence
-from vafa_monai.metrics.organ_volume import compute_organ_volumes
+from vafa_monai.metrics.image_quality import (
+    QUALITY_NAMES,
+    PerceptualSimilarityMetric,
+    build_lpips,
+    compute_image_quality,
+    load_lpips,
+    lpips_by_slices,
+)
+from vafa_monai.metrics.organ_presence import OrganPresenceMetric, compute_organ_presence, compute_organ_volumes
 from vafa_monai.metrics.surface import (
     HausdorffDistance95Metric,
     LostOrgan,

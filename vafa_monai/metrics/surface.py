@@ -17,9 +17,8 @@ from monai.metrics import (
 from monai.utils import MetricReduction, StrEnum, look_up_option
 from torch import Tensor
 
-from vafa_monai.attacks.setting import require_at_least
-from vafa_monai.metrics.organ_presence import require_masks
-from vafa_monai.metrics.organ_volume import require_spacing
+from vafa_monai.attacks.validation import require_at_least
+from vafa_monai.metrics.organ_presence import require_masks, require_spacing
 
 __all__ = [
     "HausdorffDistance95Metric",

@@ -1,7 +1,6 @@
 """Segmentation networks of the published experiments that MONAI does not have, and the import of published weights."""
 
 from vafa_monai.networks.unetr_weights import convert_unetr_weights
-from vafa_monai.networks.unetrpp import UNETRPP
-from vafa_monai.networks.unetrpp_weights import load_official_unetrpp
+from vafa_monai.networks.unetrpp import UNETRPP, load_official_unetrpp
 
 __all__ = ["UNETRPP", "convert_unetr_weights", "load_official_unetrpp"]

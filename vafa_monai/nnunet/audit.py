@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vafa_monai.audit import AuditCase, AuditSettings, AuditSubject, Status, run_audit
-from vafa_monai.audit.document import audit_document
-from vafa_monai.data import sha256, write_json
-from vafa_monai.handlers.provenance import versions
+from vafa_monai.audit.audited_model import AuditCase, AuditedModel, Status
+from vafa_monai.audit.engine import audit_document, run_audit
+from vafa_monai.audit.setting import AuditSettings
+from vafa_monai.data.files import sha256, write_json
 from vafa_monai.nnunet.model import NNUNetModel
-from vafa_monai.workflows import AuditTeller
+from vafa_monai.results.provenance import versions
+from vafa_monai.runs.audit import AuditProgress
 
 __all__ = ["NNUNetAudit"]
 
@@ -69,7 +70,7 @@ class NNUNetAudit:
             raise ValueError(f"surrogate must have the plans and configuration of model, got {str(self.surrogate)!r}.")
         cases = list(model.cases(self.images, self.labels))
         self.say(f"{Path(self.model).name}: {len(cases)} cases, {model.checkpoint}")
-        subject = AuditSubject(
+        subject = AuditedModel(
             model.network,
             cases,
             model.classes,
@@ -78,7 +79,7 @@ class NNUNetAudit:
             value_range=intensity_range(cases),
             surrogate=None if surrogate is None else surrogate.network,
         )
-        run = run_audit(subject, told=AuditTeller(subject, self.say))
+        run = run_audit(subject, told=AuditProgress(subject, self.say))
         document = audit_document(
             subject,
             run,

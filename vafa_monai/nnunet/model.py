@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vafa_monai.audit import AuditCase
-from vafa_monai.data import extract_weights, read_checkpoint, read_json
-from vafa_monai.data.weights import difference, flaw
-from vafa_monai.inferers import InferredNetwork, NNUNetInferer
+from vafa_monai.audit.audited_model import AuditCase
+from vafa_monai.data.checkpoint import read_checkpoint
+from vafa_monai.data.files import read_json
+from vafa_monai.data.weights import difference, extract_weights, flaw
+from vafa_monai.inferers.inferred_network import InferredNetwork
+from vafa_monai.inferers.nnunet_inferer import NNUNetInferer
 
 __all__ = ["NNUNetModel"]
 

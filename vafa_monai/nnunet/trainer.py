@@ -10,9 +10,12 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
 
-from vafa_monai.attacks import PGD, VAFA, Attack, RangeAdapter
-from vafa_monai.inferers import InferredNetwork, evaluating
-from vafa_monai.losses import AdversarialConsistencyLoss
+from vafa_monai.attacks.attack import Attack
+from vafa_monai.attacks.pgd import PGD
+from vafa_monai.attacks.range_adapter import RangeAdapter
+from vafa_monai.attacks.vafa import VAFA
+from vafa_monai.inferers.inferred_network import InferredNetwork, evaluating
+from vafa_monai.losses.consistency import AdversarialConsistencyLoss
 from vafa_monai.nnunet.model import require_plain
 
 __all__ = ["RobustTrainer", "nnUNetTrainerPGD", "nnUNetTrainerVAFT"]

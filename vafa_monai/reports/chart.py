@@ -2,24 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from vafa_monai.reports.attack_name import CLEAN, attack_title
-from vafa_monai.reports.canvas import INK, house_style, save_png
-from vafa_monai.reports.comparison import Comparison
-from vafa_monai.reports.palette import model_colors
-from vafa_monai.reports.result import Result
+from vafa_monai.data.files import write_whole
+from vafa_monai.reports.statistics import area_under_curve, half_loss
+from vafa_monai.results.attack_name import CLEAN, attack_title
+from vafa_monai.results.audit import Audit, Curve
+from vafa_monai.results.result import Result
+from vafa_monai.results.result_set import Comparison
 
-__all__ = ["dice_chart"]
+__all__ = ["class_colors", "curve_charts", "dice_chart", "house_style", "model_colors", "save_png"]
+
+OKABE_ITO = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2")
+TOL_MUTED = ("#882255", "#44AA99", "#999933", "#AA4499", "#332288", "#DDCC77", "#117733")
+CLASSES = (*OKABE_ITO, *TOL_MUTED)
+MODELS = ("#6B7785", "#0072B2", "#D55E00", "#009E73", "#CC79A7")
+
+
+def class_colors(n_classes: int) -> list[str]:
+    """Return one color for each class but the first, the background; they repeat after 14."""
+    return [CLASSES[index % len(CLASSES)] for index in range(n_classes - 1)]
+
+
+def model_colors(models: list[str]) -> dict[str, str]:
+    """Return one color for each model, grey for the first; they repeat after 5."""
+    return {model: MODELS[index % len(MODELS)] for index, model in enumerate(models)}
+
+
+INK = "#1F2933"
+
+
+def house_style() -> AbstractContextManager[None]:
+    """Return a context in which figures get the fonts and colors of a report, whatever the user has set."""
+    settings: dict[Any, Any] = {
+        "font.family": ["DejaVu Sans"],
+        "font.size": 8.5,
+        "text.color": INK,
+        "text.usetex": False,
+        "text.parse_math": False,  # a "$" in a name is a "$"
+        "axes.labelcolor": INK,
+        "axes.edgecolor": "#B8C1CC",
+        "axes.linewidth": 0.6,
+        "xtick.color": INK,
+        "ytick.color": INK,
+    }
+    return rc_context(settings)
+
+
+def save_png(figure: Figure, path: str | Path, *, dpi: int = 180) -> Path:
+    """Write a figure as a PNG file in one step and return its path."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
+    return write_whole(path, buffer.getvalue())
+
 
 GAP = 0.45  # between clean, attacks and controls, in groups
 
@@ -119,3 +168,110 @@ def _two_lines(title: str) -> str:
         return title
     best = min(spaces, key=lambda index: abs(index - len(title) / 2))
     return f"{title[:best]}\n{title[best + 1 :]}"
+
+
+BUDGET_UNIT = "grey levels"  # of a budget; an area over a number of steps would mean nothing
+WIDTH, HEIGHT = 420, 260
+LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 40
+NEAREST_TICKS = 26
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveSeries:
+    """The curve of one model.
+
+    Args:
+        places: ``(x, y)`` of every known point in the picture.
+        area: area under the curve as it is drawn, divided by its width; ``None`` over steps.
+        half_loss: budget at which half of the clean DSC is lost; ``None`` if it is not, or over steps.
+    """
+
+    model: str
+    curve: Curve
+    places: tuple[tuple[float, float], ...]
+    area: float | None
+    half_loss: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveChart:
+    """Curves of one kind, model beside model; ``ticks`` are places and labels on the horizontal axis."""
+
+    name: str
+    x_label: str
+    x_unit: str
+    series: tuple[CurveSeries, ...]
+    ticks: tuple[tuple[float, str], ...]
+    width: int = WIDTH
+    height: int = HEIGHT
+
+    @property
+    def levels(self) -> list[tuple[float, str]]:
+        """Places and labels on the vertical axis."""
+        return [(_height(level / 4), f"{level / 4:g}") for level in range(5)]
+
+
+def curve_charts(audits: Mapping[str, Audit]) -> list[CurveChart]:
+    """Return a chart for each kind of curve; the horizontal axis is that of ``log2(1 + x)``, the vertical 0 to 1.
+
+    Args:
+        audits: audits by model, in the order of the models.
+    """
+    found: dict[str, dict[str, Curve]] = {}
+    for model, audit in audits.items():
+        for curve in audit.curves:
+            found.setdefault(curve.name, {})[model] = curve
+    return [_chart(name, curves) for name, curves in found.items()]
+
+
+def _chart(name: str, curves: Mapping[str, Curve]) -> CurveChart:
+    """Lay out the curves of one kind."""
+    values = sorted({x for curve in curves.values() for x in curve.x})
+    first = next(iter(curves.values()))
+    return CurveChart(
+        name=name,
+        x_label=first.x_label,
+        x_unit=first.x_unit,
+        series=tuple(_series(model, curve, values[0], values[-1]) for model, curve in curves.items()),
+        ticks=tuple(_ticks(values)),
+    )
+
+
+def _series(model: str, curve: Curve, first: float, last: float) -> CurveSeries:
+    """Lay out one curve."""
+    budget = curve.x_unit == BUDGET_UNIT
+    known = [(x, dice) for x, dice in zip(curve.x, curve.dice, strict=True) if dice is not None]
+    return CurveSeries(
+        model=model,
+        curve=curve,
+        places=tuple((_place(x, first, last), _height(dice)) for x, dice in sorted(known)),
+        area=area_under_curve([_scale(x) for x in curve.x], curve.dice) if budget else None,
+        half_loss=half_loss(curve.x, curve.dice) if budget else None,
+    )
+
+
+def _place(x: float, first: float, last: float) -> float:
+    """Return the horizontal place of a value."""
+    start, end = _scale(first), _scale(last)
+    share = (_scale(x) - start) / (end - start) if end > start else 0.5
+    return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
+
+
+def _scale(x: float) -> float:
+    """Return a budget or a number of steps on the horizontal axis."""
+    return math.log2(1 + max(0.0, x))
+
+
+def _height(dice: float) -> float:
+    """Return the vertical place of a DSC."""
+    return round(TOP + (1 - dice) * (HEIGHT - TOP - BOTTOM), 1)
+
+
+def _ticks(values: Sequence[float]) -> list[tuple[float, str]]:
+    """Return the values that have room for a label."""
+    ticks: list[tuple[float, str]] = []
+    for value in values:
+        place = _place(value, values[0], values[-1])
+        if not ticks or place - ticks[-1][0] >= NEAREST_TICKS:
+            ticks.append((place, f"{value:g}"))
+    return ticks

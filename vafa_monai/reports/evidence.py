@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
-from vafa_monai.reports.audit_document import Audit
-from vafa_monai.reports.comparison import Comparison
-from vafa_monai.reports.document_file import require
-from vafa_monai.reports.finding import Finding, findings
-from vafa_monai.reports.model_summary import ModelSummary, model_summary
-from vafa_monai.reports.paired_row import PairedRow, paired_rows
-from vafa_monai.reports.result import Result
+from vafa_monai.reports.row import PairedRow, paired_rows
+from vafa_monai.reports.statement import Statement, findings
 from vafa_monai.reports.table import Row, table_rows
-from vafa_monai.reports.verdict import NOT_AUDITED
+from vafa_monai.reports.verdict import NOT_AUDITED, ModelSummary, model_summary
+from vafa_monai.results.audit import Audit, parse_audit
+from vafa_monai.results.json_file import read_document, require
+from vafa_monai.results.result import REPORT_SCHEMA, Result, parse_result, require_comparable
+from vafa_monai.results.result_set import Comparison
 
-__all__ = ["Evidence", "gather"]
+__all__ = ["Evidence", "Report", "gather", "load_report", "report_document"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class Evidence:
     rows: Sequence[Row]
     summaries: Sequence[ModelSummary]
     paired: Mapping[str, Sequence[PairedRow]]
-    findings: Sequence[Finding]
+    findings: Sequence[Statement]
     audits: Mapping[str, Audit]
 
     @property
@@ -54,8 +55,8 @@ def gather(
     """Gather what is said of results.
 
     Args:
-        results: what :func:`vafa_monai.reports.load_results` gave.
-        audits: what :func:`vafa_monai.reports.audit_document.load_audits` gave.
+        results: what :func:`vafa_monai.results.load_results` gave.
+        audits: what :func:`vafa_monai.results.audit.load_audits` gave.
         trained_on: the attack that every model but the reference was trained on.
         warnings: what the results do not know themselves and a reader has to, such as attacks that all failed.
 
@@ -75,4 +76,66 @@ def gather(
         paired={model: paired_rows(reference, by_model[model]) for model in comparison.others},
         findings=findings(results, trained_on=trained_on, warnings=warnings),
         audits={one.model: audits[one.model] for one in summaries if one.verdict.status != NOT_AUDITED},
+    )
+
+
+SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A report that was read again: its results and audits, as they were measured."""
+
+    path: Path
+    title: str
+    results: tuple[Result, ...]
+    audits: Mapping[str, Audit]
+
+
+def report_document(evidence: Evidence, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all that a program may want of a report, and all that is needed to repeat it.
+
+    Args:
+        evidence: what is said of the results.
+        about: ``title``, ``trained_on``, ``commands``, ``data_note`` and ``settings`` of the run.
+    """
+    return {
+        "schema": REPORT_SCHEMA,
+        **about,
+        "reference": evidence.comparison.reference,
+        "models": [asdict(summary) for summary in evidence.summaries],
+        "rows": [asdict(row) for row in evidence.rows],
+        "paired": {model: [asdict(row) for row in rows] for model, rows in evidence.paired.items()},
+        "findings": [asdict(finding) for finding in evidence.findings],
+        "results": [result.document for result in evidence.comparison.results],
+        "audits": [audit.document for audit in evidence.audits.values()],
+    }
+
+
+def load_report(path: str | Path) -> Report:
+    """Read a report again; its figures are computed anew from the results in it.
+
+    Args:
+        path: the file ``report.json``, or the folder that holds it.
+
+    Raises:
+        ValueError: if there is none, or it is not as the schema ``vafa_monai.report/2`` says.
+    """
+    file = Path(path) / "report.json" if Path(path).is_dir() else Path(path)
+    require(file.is_file(), "report", "be a report.json or its folder", str(path))
+    document = read_document(file, file.parent)
+    require(
+        document.get("schema") == REPORT_SCHEMA, f"schema of {path}", f"be {REPORT_SCHEMA!r}", document.get("schema")
+    )
+    entries = {key: document.get(key) for key in ("results", "audits")}
+    objects = all(isinstance(one, list) and all(isinstance(part, dict) for part in one) for one in entries.values())
+    require(objects and bool(entries["results"]), f"results and audits of {path}", "be lists of objects", entries)
+    results = tuple(parse_result(one, f"result {n} of {path}") for n, one in enumerate(document["results"]))
+    require_comparable(results, f"results of {path}")
+    audits = [parse_audit(one, f"audit {n} of {path}") for n, one in enumerate(document["audits"])]
+    return Report(
+        path=file,
+        title=str(document.get("title", "")),
+        results=results,
+        audits={audit.model: audit for audit in audits},
     )

@@ -13,12 +13,10 @@ import numpy as np
 from scipy.integrate import trapezoid
 from scipy.stats import false_discovery_control, wilcoxon
 
-from vafa_monai.metrics.interval import CONFIDENCE, Interval, mean_interval
+from vafa_monai.metrics.interval import Interval, mean_interval
 
 __all__ = [
-    "CONFIDENCE",
     "Interval",
-    "PairedTest",
     "adjusted_p_values",
     "area_under_curve",
     "half_loss",

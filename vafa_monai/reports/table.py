@@ -9,25 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 from unicodedata import category
 
-from vafa_monai.reports.attack_name import CLEAN, attack_title
-from vafa_monai.reports.case import IMAGE_QUALITY, Case, mean_known
-from vafa_monai.reports.comparison import Comparison, share_is_fair
-from vafa_monai.reports.number import fixed, interval, percent
-from vafa_monai.reports.result import Result
+from vafa_monai.reports.page import fixed, interval, percent
 from vafa_monai.reports.statistics import mean_interval, rate, volume_error
+from vafa_monai.results.attack_name import CLEAN, attack_title
+from vafa_monai.results.case import IMAGE_QUALITY, Case, mean_known
+from vafa_monai.results.result import Result
+from vafa_monai.results.result_set import Comparison, share_is_fair
 
-__all__ = [
-    "SMALLEST_DROP",
-    "Row",
-    "csv_cell",
-    "csv_text",
-    "drop_share",
-    "markdown_line",
-    "markdown_text",
-    "table_cell",
-    "table_rows",
-    "visible",
-]
+__all__ = ["Row", "csv_text", "drop_share", "markdown_line", "markdown_text", "table_cell", "table_rows", "visible"]
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets take for the start of one
 STEERING = ("Cc", "Cf", "Zl", "Zp")  # categories of Unicode

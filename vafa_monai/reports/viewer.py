@@ -3,20 +3,96 @@
 from __future__ import annotations
 
 import base64
+import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vafa_monai.reports.attack_name import CLEAN, attack_title
-from vafa_monai.reports.case import mean_known
-from vafa_monai.reports.case_volume import CaseVolume
-from vafa_monai.reports.comparison import Comparison
-from vafa_monai.reports.palette import class_colors
+from vafa_monai.reports.chart import class_colors
+from vafa_monai.results.attack_name import CLEAN, attack_title
+from vafa_monai.results.case import mean_known
+from vafa_monai.results.json_file import require
+from vafa_monai.results.result import Result
+from vafa_monai.results.result_set import Comparison
 
-__all__ = ["LARGEST_VIEWER", "pack", "viewer_content"]
+__all__ = ["CaseVolume", "load_volume", "viewer_content"]
+
+VOLUMES = ("clean", "delta", "label", "pred")
+SCALES = ("volume_delta_grey", "volume_spacing", "spectrum_energy", "spectrum_coefficients")
+BYTES = {"clean": "uint8", "delta": "int8", "label": "uint8", "pred": "uint8"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseVolume:
+    """Arrays of shape ``(H, W, D)``, a byte a voxel, as :func:`small_volume` of the handler makes them.
+
+    Args:
+        delta_grey: change of the image, in grey levels, that a ``delta`` of 127 stands for.
+        spacing: millimetres between voxels.
+        energy: share of the energy of the perturbation in every band of frequency; all 0 for the clean run.
+        coefficients: share of the coefficients in every band.
+    """
+
+    case: str
+    clean: NDArray[np.uint8]
+    delta: NDArray[np.int8]
+    label: NDArray[np.uint8]
+    pred: NDArray[np.uint8]
+    delta_grey: float
+    spacing: tuple[float, float, float]
+    energy: tuple[float, ...]
+    coefficients: tuple[float, ...]
+
+
+def load_volume(result: Result) -> CaseVolume | None:
+    """Read the volume that a result points to, or return ``None`` if it has none.
+
+    Raises:
+        ValueError: if the file does not hold four volumes of one 3D shape, a byte a voxel, with classes that the result
+            names, spacing, scale and spectrum.
+    """
+    if result.slices is None:
+        return None
+    name = f"{result.slices.parent.name}/{result.slices.name}"
+    try:
+        with np.load(result.slices, allow_pickle=False) as file:
+            content = {key: file[key] for key in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"slices must be a file of arrays, got {str(error)!r} for {name}.") from error
+    if "volume_clean" not in content:  # a result of an earlier version
+        return None
+    return _parse(content, len(result.classes), name)
+
+
+def _parse(content: dict[str, NDArray[np.generic]], n_classes: int, name: str) -> CaseVolume:
+    """Check the arrays of a file and give them names."""
+    missing = [key for key in (*(f"volume_{key}" for key in VOLUMES), "case", *SCALES) if key not in content]
+    require(not missing, f"volumes of {name}", "have every array", missing)
+    volumes = {key: content[f"volume_{key}"] for key in VOLUMES}
+    kinds = {key: str(volume.dtype) for key, volume in volumes.items()}
+    require(kinds == BYTES, f"volumes of {name}", f"be of kind {BYTES}", kinds)
+    shapes = {volume.shape for volume in volumes.values()}
+    require(len(shapes) == 1 and len(next(iter(shapes))) == 3, f"volumes of {name}", "be of one 3D shape", shapes)
+    highest = max(int(volumes[key].max()) for key in ("label", "pred"))
+    require(highest < n_classes, f"volumes of {name}", f"have classes below {n_classes}", highest)
+    scales = {key: tuple(np.ravel(content[key]).astype(float).tolist()) for key in SCALES}
+    finite = all(np.isfinite(values).all() for values in scales.values())
+    right = finite and len(scales["volume_spacing"]) == 3 and min(scales["volume_spacing"]) > 0
+    bands = len(scales["spectrum_energy"]) == len(scales["spectrum_coefficients"]) > 0
+    require(right and bands, f"volumes of {name}", "have spacing, scale and spectrum as finite numbers", scales)
+    return CaseVolume(
+        case=str(content["case"]),
+        **volumes,  # type: ignore[arg-type]
+        delta_grey=scales["volume_delta_grey"][0],
+        spacing=scales["volume_spacing"],  # type: ignore[arg-type]
+        energy=scales["spectrum_energy"],
+        coefficients=scales["spectrum_coefficients"],
+    )
+
 
 SIGNED = 127
 SMALLEST_SCALE = 0.5  # grey levels; rounding errors must not fill the colors
@@ -35,7 +111,7 @@ def viewer_content(comparison: Comparison, volumes: Volumes, *, largest: int = L
 
     Args:
         comparison: the results.
-        volumes: what :func:`vafa_monai.reports.case_volume.load_volume` gave, by model and attack.
+        volumes: what :func:`vafa_monai.reports.viewer.load_volume` gave, by model and attack.
         largest: how many characters the volumes may take.
     """
     shown = _shown(comparison, volumes)

@@ -12,8 +12,9 @@ from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tenso
 from torch import Tensor
 
 from vafa_monai.attacks.grey_level import GreyScale
-from vafa_monai.attacks.setting import require_at_least, require_block_size, require_in_range, require_range
-from vafa_monai.frequency import block_dct, block_idct, pad_to_blocks, quantize
+from vafa_monai.attacks.validation import require_at_least, require_block_size, require_in_range, require_range
+from vafa_monai.frequency.block_dct import block_dct, block_idct, pad_to_blocks
+from vafa_monai.frequency.quantization import quantize
 
 __all__ = ["BlockDCT", "FrequencyPerturbation", "RandFrequencyPerturbation"]
 

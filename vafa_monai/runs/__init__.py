@@ -1,0 +1,19 @@
+"""Work done once: runs of bundles, benchmarks, audits and the demo."""
+
+from vafa_monai.runs.audit import AuditProgress, BundleAudit
+from vafa_monai.runs.benchmark import Benchmark, BenchmarkOutcome
+from vafa_monai.runs.bundle_run import BundleRun
+from vafa_monai.runs.demo import Demo, DemoSettings
+from vafa_monai.runs.shipped import copy_bundle, shipped_bundle
+
+__all__ = [
+    "AuditProgress",
+    "Benchmark",
+    "BenchmarkOutcome",
+    "BundleAudit",
+    "BundleRun",
+    "Demo",
+    "DemoSettings",
+    "copy_bundle",
+    "shipped_bundle",
+]

@@ -1,0 +1,293 @@
+"""A run over a whole dataset, several attacks and checkpoints: it can be killed, continued, and shared by processes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vafa_monai.data.check import first_cases
+from vafa_monai.data.files import require_writable, set_aside, whole_file, write_json
+from vafa_monai.data.weights import check_checkpoint
+from vafa_monai.reports.build import build_report
+from vafa_monai.results.attack_name import attack_title
+from vafa_monai.results.provenance import merge_results
+from vafa_monai.results.result import Result, conflict, load_result
+from vafa_monai.runs.benchmark_plan import BenchmarkCase, BenchmarkRecords, BenchmarkRun, expected_bytes, plan_items
+from vafa_monai.runs.override import refuse_taken
+from vafa_monai.runs.run_log import TimeLeft
+
+__all__ = ["Benchmark", "BenchmarkOutcome"]
+
+OWN = (
+    "attack_name",
+    "ckpt_dir",
+    "ckpt_path",
+    "model_file",
+    "model_name",
+    "results_dir",
+    "val_batch_size",
+    "cache_rate",
+)
+PATIENCE = timedelta(days=30)  # the first process waits for the others as long as they take
+MEETING = timedelta(minutes=10)  # and no longer for them to begin
+LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what torchrun tells every process
+GONE = "its record disappeared while the others were made"
+
+
+@dataclass(frozen=True)
+class BenchmarkOutcome:
+    """What a run made.
+
+    Args:
+        files: files of the report by name; empty in all processes but the first, and without any result.
+        failures: what failed, each with model, attack, case and error.
+    """
+
+    files: Mapping[str, Path] = field(default_factory=dict)
+    failures: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """Evaluate checkpoints of a bundle under attacks, case by case, each case once for its content.
+
+    A record is named by a hash of image, label, weights, attack, configs and versions. What has one is not evaluated
+    again, so a killed run continues, and a changed file is evaluated anew; a record that is damaged is set aside and
+    made again. Under ``torchrun`` every process takes each n-th item; the results are those of one process. A case that
+    fails is listed, and costs the others nothing. Results of other weights, data or versions there are set aside.
+
+    Args:
+        bundle: folder of the bundle.
+        dataset_dir: folder of the data.
+        attacks: names of the attacks, of ``configs/attacks``.
+        checkpoints: files of the weights, relative to the bundle.
+        output: folder of records, results and report; by default ``eval/benchmark`` of the bundle.
+        overrides: config ids and values, for every run.
+        title: title of the report.
+        say: told of every step, line by line.
+
+    Raises:
+        ValueError: if a checkpoint, an attack or the bundle is not there, two checkpoints have one label, two images
+            have one name, the output cannot be written, or the disk is too small.
+    """
+
+    bundle: Path
+    dataset_dir: Path
+    attacks: Sequence[str] = ("identity", "pgd")
+    checkpoints: Sequence[str] = ("models/model.pt",)
+    output: Path | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    title: str = "Adversarial robustness"
+    say: Callable[[str], None] = field(default=logging.getLogger(__name__).info, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what is not there, before anything runs."""
+        for name, values in (("attacks", self.attacks), ("checkpoints", self.checkpoints)):
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"{name} must be at least one, all different, got {list(values)!r}.")
+        refuse_taken(self.overrides, OWN)
+        first_cases([], self.overrides.get("num_cases"))
+        labels = [setting.model.casefold() for setting in self.settings()[:: len(self.attacks)]]
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"checkpoints must have file names that differ, got {list(self.checkpoints)!r}.")
+        for setting in self.settings():
+            if not setting.checkpoint.is_file():
+                raise ValueError(f"checkpoints must be existing files, got {str(setting.checkpoint)!r}.")
+            _ = setting.run  # an overlay that is not there
+
+    @property
+    def folder(self) -> Path:
+        """The folder of records, results and report."""
+        return (
+            Path(self.bundle).resolve() / "eval" / "benchmark" if self.output is None else Path(self.output).resolve()
+        )
+
+    def settings(self) -> list[BenchmarkRun]:
+        """Return every checkpoint under every attack."""
+        root = Path(self.bundle).resolve()
+        overrides = {**self.overrides, "dataset_dir": str(Path(self.dataset_dir).resolve())}
+        return [
+            BenchmarkRun(bundle=root, checkpoint=root / name, attack=attack, overrides=overrides)
+            for name in self.checkpoints
+            for attack in self.attacks
+        ]
+
+    def run(self) -> BenchmarkOutcome:
+        """Do what is left, then merge the records into results, and write the report.
+
+        Returns:
+            The files of the report and what failed; in all processes but the first only that.
+        """
+        group = _group(self.say)
+        rank, ranks = group.rank, group.ranks
+        for name in ("records/record.json", "results/model/attack.json", "failures.json"):
+            require_writable(self.folder / name)
+        settings = self.settings()
+        for setting in settings[:: len(self.attacks)]:
+            check_checkpoint(setting.checkpoint, setting.get("network_def"))
+            setting.forget()
+        items, records = plan_items(settings), BenchmarkRecords(self.folder)
+        if rank == 0:
+            self._sweep(items, records)
+        group.meet("begin", MEETING)
+        self._announce(items, records, rank, ranks)
+        self._work(items[rank::ranks], records, rank, ranks)
+        group.meet("end", PATIENCE)
+        if rank != 0:
+            return BenchmarkOutcome()
+        self._sweep(items, records)
+        self._work(records.missing(items), records, rank, 1)
+        failures = [*records.failures(items), *(item.about(GONE) for item in records.missing(items))]
+        return BenchmarkOutcome(self._merge(items, records, failures), failures)
+
+    def _sweep(self, items: Sequence[BenchmarkCase], records: BenchmarkRecords) -> None:
+        """Set aside what is damaged, so that it is made again."""
+        for sentence in records.sweep(items):
+            self.say(sentence)
+
+    def _announce(self, items: Sequence[BenchmarkCase], records: BenchmarkRecords, rank: int, ranks: int) -> None:
+        """Say what there is to do and how much disk it takes; refuse if there is too little."""
+        left = [item for item in items if not records.is_done(item)]
+        needed = expected_bytes(left)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.folder).free
+        if rank == 0:
+            shared = f" in {ranks} processes" if ranks > 1 else ""
+            self.say(
+                f"{len(items)} cases under attack, {len(items) - len(left)} done already, {len(left)} to do{shared}"
+            )
+            self.say(f"disk: about {needed / 1e6:.0f} MB of {free / 1e6:.0f} MB that are free, in {self.folder}")
+        if needed > free:
+            raise ValueError(f"output must have {needed} bytes of free disk, got {free} in {str(self.folder)!r}.")
+
+    def _work(self, items: Sequence[BenchmarkCase], records: BenchmarkRecords, rank: int, ranks: int) -> None:
+        """Make the records that are missing; what the engines print goes to a file."""
+        left = [item for item in items if not records.is_done(item)]
+        time_left = TimeLeft({one.setting.attack: [1.0] * self._count(left, one) for one in left})
+        with (self.folder / f"benchmark.{rank}.log").open("a", encoding="utf-8") as log:
+            for number, item in enumerate(left, start=1):
+                start = time.perf_counter()
+                with redirect_stdout(log), redirect_stderr(log):
+                    dice = records.make(item)
+                if number == len(left) or left[number].setting is not item.setting:
+                    item.setting.forget()  # one network in memory at a time
+                time_left.done(item.setting.attack, 1.0, time.perf_counter() - start)
+                told = "failed" if dice is None else f"DSC {dice:.4f}"
+                about = f"{item.setting.model}, {item.setting.attack}, {item.name}: {told}"
+                prefix = f"process {rank}: " if ranks > 1 else ""
+                self.say(f"{prefix}[{number}/{len(left)}] {about} ({time_left})")
+
+    @staticmethod
+    def _count(items: Sequence[BenchmarkCase], like: BenchmarkCase) -> int:
+        """Return the number of items of the same attack."""
+        return sum(item.setting.attack == like.setting.attack for item in items)
+
+    def _merge(
+        self, items: Sequence[BenchmarkCase], records: BenchmarkRecords, failures: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Path]:
+        """Write the results of all settings, the list of failures, and the report."""
+        results, warnings, own = self.folder / "results", [], []
+        write_json(self.folder / "failures.json", list(failures))
+        for setting, group in groupby(items, key=lambda item: item.setting):
+            done = [item for item in group if records.is_done(item)]
+            failed = [one for one in failures if (one["model"], one["attack"]) == (setting.model, setting.attack)]
+            path = results / setting.model / f"{setting.attack}.json"
+            if done:
+                _write_result(path, done, records, failed)
+                own.append(path)
+            else:  # what lies there is of other content
+                path.unlink(missing_ok=True)
+                about = f"{attack_title(setting.attack)} failed on {setting.model} on all {len(failed)} cases"
+                warnings.append(f"{about}: {failed[0]['error']}")
+        if not own:
+            return {}
+        self._set_aside_outdated(results, own)
+        return dict(build_report(results, self.folder, title=self.title, warnings=warnings))
+
+    def _set_aside_outdated(self, results: Path, own: Sequence[Path]) -> None:
+        """Set aside the results of earlier calls that are damaged, or of other weights, data or versions than ours."""
+        ours = [load_result(path, results) for path in own]
+        for path in sorted(set(results.glob("*/[!.]*.json")) - set(own)):
+            reason = _outdated(path, results, ours)
+            if reason is not None:
+                self.say(f"set aside: {set_aside(path, 'outdated')}, {reason}")
+
+
+def _outdated(path: Path, root: Path, ours: Sequence[Result]) -> str | None:
+    """Say why a result of an earlier call cannot stand beside those of this one, or return ``None``."""
+    if path.name == "audit.json":
+        return None
+    try:
+        found = load_result(path, root)
+    except ValueError as error:
+        return str(error)
+    reasons = [reason for one in ours if one.model == found.model and (reason := conflict(one, found)) is not None]
+    return f"of other {reasons[0]}" if reasons else None
+
+
+def _write_result(
+    path: Path, items: Sequence[BenchmarkCase], records: BenchmarkRecords, failed: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write the result of one setting, with slice and volume of its first case, and what failed."""
+    slices = path.with_suffix(".npz")
+    path.unlink(missing_ok=True)  # an older one, so that a kill never leaves it beside the slices of this
+    with whole_file(slices) as beside:
+        shutil.copyfile(records.path(items[0]).with_suffix(".npz"), beside)
+    merged = merge_results([records.read(item) for item in items], slices.name)
+    told = [{name: one[name] for name in ("case", "error")} for one in failed]
+    write_json(path, {**merged, **({"failed": told} if told else {})})
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The processes of one run; they are no group of torch, so that no metric gathers across them."""
+
+    rank: int = 0
+    ranks: int = 1
+    store: Any = None
+
+    def meet(self, point: str, patience: timedelta) -> None:
+        """Wait until every process has come to a point; at the end only the first one waits."""
+        if self.store is None:
+            return
+        prefix = f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{point}"
+        self.store.set(f"{prefix}/{self.rank}", "here")
+        if point == "end" and self.rank != 0:
+            return
+        try:
+            self.store.wait([f"{prefix}/{rank}" for rank in range(self.ranks)], patience)
+        except RuntimeError as error:
+            raise ValueError(f"WORLD_SIZE must be that of processes that all came, got {self.ranks}.") from error
+
+
+def _group(say: Callable[[str], None]) -> _Group:
+    """Return the processes that ``torchrun`` started; a part of its environment that was left over is no launch."""
+    found = {name: os.environ[name] for name in LAUNCHED if name in os.environ}
+    if not {"RANK", "WORLD_SIZE"} & found.keys() or found.get("WORLD_SIZE") == "1":
+        return _Group()
+    absent = [name for name in LAUNCHED if name not in found]
+    if absent:
+        left = ", ".join(f"{name}={found[name]}" for name in ("RANK", "WORLD_SIZE") if name in found)
+        say(f"one process does all: {left} in the environment is no launch by torchrun without {', '.join(absent)}")
+        return _Group()
+    try:
+        rank, ranks, port = (int(found[name]) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
+    except ValueError as error:
+        raise ValueError(f"RANK, WORLD_SIZE and MASTER_PORT must be whole numbers, got {found!r}.") from error
+    if not 0 <= rank < ranks:
+        raise ValueError(f"RANK must be at least 0 and below WORLD_SIZE, got {rank} for {ranks}.")
+    hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by the launcher, else by the first process
+    host = rank == 0 and not hosted
+    store = torch.distributed.TCPStore(found["MASTER_ADDR"], port, ranks, host, MEETING, wait_for_workers=False)
+    return _Group(rank, ranks, store)

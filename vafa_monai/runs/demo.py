@@ -1,0 +1,306 @@
+"""The demo: a real brain MRI, a standard and a hardened model, every attack on both, one report."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+import vafa_monai
+from vafa_monai.data.files import read_json, set_aside, sha256, write_json
+from vafa_monai.data.mni152 import prepare_mni152
+from vafa_monai.reports.build import build_report
+from vafa_monai.results.result import load_result
+from vafa_monai.runs.audit import BundleAudit
+from vafa_monai.runs.bundle_run import BundleRun, digest, run_facts
+from vafa_monai.runs.run_log import RunLog
+from vafa_monai.runs.shipped import copy_bundle
+
+__all__ = ["Demo", "DemoSettings"]
+
+BUNDLE = "mni152_unetr_segmentation"
+MODELS = {"standard": "model.pt", "hardened": "model_vaft_authors.pt"}
+CONTROLS = ("identity", "identity_stretch", "uniform_quantization", "gaussian_noise")
+ATTACKS = ("fgsm", "bim", "pgd", "vafa_2d", "vafa_paper", "vafa_authors", "vafa_audit")
+TRAINED_ON = "vafa_authors"
+HARDENING: Mapping[str, Any] = MappingProxyType(  # Eq. 3 as it is costs this small network clean DSC
+    {
+        "attack_steps": 1,
+        "attack#step_size": 15,
+        "attack#ssim_weight": 0,
+        "attack#iterate": "last",
+        "clean_weight": 0.3,
+        "consistency_weight": 0.2,
+        "consistency#normalization": "relative",
+    }
+)
+MATCHED_NOISE = "gaussian_noise_rms"
+QUICK_AUDIT = {
+    "steps": 2,
+    "queries": 2,
+    "restarts": 2,
+    "eps_curve": (0, 4 / 255, 1),
+    "steps_curve": (1, 2),
+}
+LAST_SEED = 2**32 - 1  # of numpy
+TITLE = "Adversarial robustness of a brain MRI segmentation, before and after hardening"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoSettings:
+    """What makes one demo differ from another.
+
+    Args:
+        seed: seed of the training, of the random attacks and of the noise.
+        quick: a smoke run of seconds, on two cases with two attack steps after eight iterations of training.
+        audit: audit both models at the end; ``None`` does unless it is a smoke run.
+
+    Raises:
+        ValueError: if the seed is none that all random generators take.
+    """
+
+    seed: int = 0
+    quick: bool = False
+    audit: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a seed that the last step would stumble over."""
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= LAST_SEED:
+            raise ValueError(f"seed must be a whole number from 0 to {LAST_SEED}, got {self.seed!r}.")
+
+    def training(self) -> dict[str, Any]:
+        """Return what a training run is told beside its paths."""
+        shorter = {"epochs": 1, "windows_per_epoch": 16, "val_interval": 1} if self.quick else {}
+        return {"seed": self.seed, **shorter}
+
+    def evaluation(self) -> dict[str, Any]:
+        """Return what an evaluation is told beside its paths."""
+        return {"seed": self.seed, **({"num_cases": 2, "attack_steps": 2} if self.quick else {})}
+
+    def audit_settings(self) -> dict[str, Any]:
+        """Return what an audit is told."""
+        return {"seed": self.seed, **(QUICK_AUDIT if self.quick else {})}
+
+
+class Demo:
+    """Run the demo in a folder; what is done already is not done again.
+
+    ``demo.json`` says of every model and result what it was made of; what does not agree with it is made again.
+
+    Args:
+        output: folder of the data, the bundle with its models, and the report.
+        settings: seed and length.
+        say: what is told of every step, line by line.
+
+    Raises:
+        ValueError: if the folder holds something else or a demo with other settings, or another process is at it.
+    """
+
+    def __init__(self, output: str | Path, settings: DemoSettings, say: Callable[[str], None]) -> None:
+        self.output = Path(output).resolve()
+        self.settings = settings
+        self.say = say
+        self.bundle = self.output / BUNDLE
+        self.state_file = self.output / "demo.json"
+        self.log = RunLog(self.output / "demo.log", say)
+        self._lock = FileLock(self.output / ".demo.lock")
+        self._claim()
+
+    @property
+    def results(self) -> Path:
+        """The folder of the results."""
+        return self.bundle / "eval" / "results"
+
+    def run(self) -> dict[str, Path]:
+        """Do every step that is left.
+
+        Returns:
+            The paths of the report's files by name.
+        """
+        try:
+            with self.log:
+                return self._run()
+        finally:
+            self._lock.release()
+
+    def _run(self) -> dict[str, Path]:
+        """Do the steps, with the log file open."""
+        self.say(f"data: {self.output / 'data'} (MNI152 T1, 1 mm, from nilearn)")
+        prepare_mni152(self.output / "data")
+        self._copy_bundle()
+        self.say(f"bundle: cd {self.bundle}")
+        self._train("standard", [])
+        self._train("hardened", ["harden", "hardening/vaft_authors"], HARDENING)
+        for model in MODELS:
+            for attack in (*CONTROLS, *ATTACKS):
+                self._evaluate(model, attack, [f"attacks/{attack}"])
+        for model in MODELS:
+            self._match_noise(model)
+        if self.settings.audit or (self.settings.audit is None and not self.settings.quick):
+            self._audit()
+        return build_report(
+            self.results,
+            self.output,
+            title=TITLE,
+            trained_on=TRAINED_ON,
+            commands=self.log.commands,
+            settings=self._wanted(),
+            data_note=self._data_note(),
+        )
+
+    def _wanted(self) -> dict[str, Any]:
+        return {**asdict(self.settings), "vafa_monai": vafa_monai.__version__}
+
+    def _claim(self) -> None:
+        """Make the folder ours, or find that it is; a ``demo.json`` that cannot be read is set aside."""
+        there = [] if self.state_file.exists() or not self.output.is_dir() else list(self.output.iterdir())
+        if any(not path.name.startswith(".") for path in there):  # half files of a killed demo do
+            raise ValueError(f"output must be a new or empty folder or that of a demo, got {str(self.output)!r}.")
+        self.output.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(f"output must have one demo at a time, got {str(self.output)!r}, which has.") from None
+        found = self._state()
+        if found.get("settings", self._wanted()) != self._wanted():
+            self._lock.release()
+            raise ValueError(
+                f"output must hold a demo with the settings {self._wanted()}, got one with {found['settings']}."
+            )
+        if not found:
+            write_json(self.state_file, {"settings": self._wanted(), "done": {}})
+
+    def _state(self) -> dict[str, Any]:
+        """Return what is done, empty if nothing is or nobody can tell."""
+        if not self.state_file.exists():
+            return {}
+        try:
+            found = read_json(self.state_file, "demo.json")
+            if not isinstance(found.get("settings"), dict) or not isinstance(found.get("done"), dict):
+                raise ValueError(f"demo.json must have settings and what is done, got {str(self.state_file)!r}.")
+        except ValueError as error:
+            self.say(f"set aside as {set_aside(self.state_file).name}: {error}")
+            return {}
+        return found
+
+    def _copy_bundle(self) -> None:
+        """Copy the bundle without what was trained in a checkout: whole or not at all."""
+        if self.bundle.is_dir():
+            return
+        copy_bundle(BUNDLE, self.output)
+
+    def _facts(self, run: BundleRun, **files: Path) -> dict[str, Any]:
+        """Return what a step is made of: configs, overrides, the contents of the data and of more files."""
+        data = self.output / "data"
+        cases = {str(path.relative_to(data)): sha256(path) for path in sorted(data.rglob("*.nii.gz"))}
+        return {
+            **run_facts(run, data / "dataset.json"),
+            "data": digest(cases),
+            **{name: sha256(path) if path.is_file() else None for name, path in files.items()},
+        }
+
+    def _is_done(self, name: str, facts: dict[str, Any]) -> bool:
+        return self._state().get("done", {}).get(name) == digest(facts)
+
+    def _mark(self, name: str, facts: dict[str, Any]) -> None:
+        """Record what a step was made of, after it was done."""
+        done = {**self._state().get("done", {}), name: digest(facts)}
+        write_json(self.state_file, {"settings": self._wanted(), "done": done})
+
+    def _start(self, overlays: list[str], overrides: dict[str, Any]) -> BundleRun:
+        """Tell which command comes next."""
+        overrides = {"dataset_dir": str(self.output / "data"), **overrides}
+        run = BundleRun(bundle=self.bundle, overlays=overlays, overrides=overrides)
+        self.log.announce(run)
+        return run
+
+    def _train(self, model: str, overlays: list[str], overrides: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """Train one model, or go on with it."""
+        run = self._start(overlays, {**overrides, **self.settings.training()})
+        file = self.bundle / "models" / MODELS[model]
+        pretrained = {"pretrained": self.bundle / "models" / MODELS["standard"]} if overlays else {}
+        if self._is_done(model, self._facts(run, model=file, **pretrained)):
+            self.say("  done before")
+            return
+        run.check()
+        state = self.log.run(run, "train#trainer")
+        self._mark(model, self._facts(run, model=file, **pretrained))
+        self.say(f"  {model} model: {state.iteration} iterations, {file}")
+
+    def _evaluate(self, model: str, attack: str, overlays: list[str], **overrides: Any) -> dict[str, Any]:
+        """Attack one model, unless this very checkpoint was, on these data; return the result."""
+        checkpoint = self.bundle / "models" / MODELS[model]
+        names = {"ckpt_path": f"models/{checkpoint.name}", "model_name": model, **overrides}
+        run = self._start(["evaluate", *overlays], {**names, **self.settings.evaluation()})
+        path, facts = self.results / model / f"{attack}.json", self._facts(run, checkpoint=checkpoint)
+        found = self._found(path)
+        if found and self._is_done(f"{model}/{attack}", facts):
+            self.say("  done before")
+            return found
+        absolute = {**run.overrides, "ckpt_path": str(checkpoint)}
+        self.log.run(replace(run, overrides=absolute), "validate#evaluator")
+        self._mark(f"{model}/{attack}", facts)
+        found = self._found(path)
+        summary = found["summary"]
+        change = f"{summary['rms_grey']:.1f} grey levels rms"
+        self.say(f"  DSC {summary['dice']:.3f}, change {change}, {found['seconds']:.0f} s")
+        return found
+
+    def _found(self, path: Path) -> dict[str, Any]:
+        """Return a result, empty if there is none; a damaged one is set aside."""
+        if not path.is_file():
+            return {}
+        try:
+            return dict(load_result(path, self.results).document)
+        except ValueError as error:
+            self.say(f"  set aside: {set_aside(path)}, to be made again ({error})")
+            return {}
+
+    def _audit(self) -> None:
+        """Audit both models, unless that was done; the documents lie beside the results."""
+        files = {model: f"models/{name}" for model, name in MODELS.items()}
+        words = {"bundle": self.bundle, "dataset_dir": self.output / "data", "checkpoint": ",".join(files.values())}
+        settings = {"model_names": ",".join(files), **self.settings.audit_settings(), **self._audited_cases()}
+        flags = [word for name, value in {**words, **settings}.items() for word in (f"--{name}", str(value))]
+        command = shlex.join(["vafa-monai", "audit", *flags])
+        self.say(f"$ {command}")
+        BundleAudit(
+            bundle=self.bundle,
+            dataset_dir=self.output / "data",
+            checkpoints=list(files.values()),
+            labels={file: model for model, file in files.items()},
+            settings=self.settings.audit_settings(),
+            overrides=self._audited_cases(),
+            command=command,
+            say=lambda line: self.say(f"  {line}"),
+        ).run()
+
+    def _audited_cases(self) -> dict[str, Any]:
+        return {"num_cases": 2} if self.settings.quick else {}
+
+    def _match_noise(self, model: str) -> None:
+        """Attack with the Gaussian noise whose change is as large as that of the attack trained on.
+
+        Clipping makes noise smaller in air; how much, the noise of 4 grey levels has shown.
+        """
+        target = self._result(model, TRAINED_ON)["summary"]["rms_grey"]
+        noise = self._result(model, "gaussian_noise")
+        std = target / noise["summary"]["rms_grey"] * noise["attack"]["settings"]["std"]
+        overrides = {"attack_name": MATCHED_NOISE, "attack#std": round(std, 5)}
+        self._evaluate(model, MATCHED_NOISE, ["attacks/gaussian_noise"], **overrides)
+
+    def _result(self, model: str, attack: str) -> dict[str, Any]:
+        return read_json(self.results / model / f"{attack}.json", "result")
+
+    def _data_note(self) -> str:
+        """Tell what was measured on, and that a real audit measures more."""
+        cases = self._result("standard", "identity")["cases"]
+        description = read_json(self.output / "data" / "dataset.json", "datalist").get("description", "")
+        steps = self._result("standard", "vafa_audit")["attack"]["settings"]["steps"]
+        measured = f"Measured on {len(cases)} windows of 32 x 32 x 32 mm with {steps} attack steps"
+        return f"{description} {measured}, on one brain and one seed: fewer windows and steps than a real audit."
