@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from vafa_monai.attacks import Identity, describe
+from vafa_monai.attacks.ensemble import class_dice
 from vafa_monai.attacks.threat import threat_of
 from vafa_monai.audit import AuditCase, AuditSettings, Measured, mean_dice
 from vafa_monai.audit.clean_checks import check_clean
@@ -44,6 +45,18 @@ def test_mistake_that_explains_a_low_dice_is_caught(way, words, build_subject, t
     finding = check_clean(build_subject(Read(trained_network, **way), surrogate=None))
     assert finding.status.value == "FAIL", finding.sentence
     assert re.search(words, finding.sentence), finding.sentence
+
+
+def test_one_class_everywhere_is_the_best_of_all_classes(build_subject, plain):
+    few = [dataclasses.replace(plain.cases[0], label=plain.cases[0].label.clamp_max(1)), *plain.cases[1:3]]  # no organ 2
+    subject = build_subject(cases=few, inferer=None)
+    everywhere = torch.eye(3).view(3, 3, 1, 1, 1)
+    dice = [
+        torch.stack([class_dice(one.expand(1, 3, *case.label.shape[2:]), case.label)[0, 1:].nanmean() for case in few])
+        for one in everywhere.split(1)
+    ]
+    best = max(one.mean().item() for one in dice)
+    assert check_clean(subject).details["constant"] == pytest.approx(0.05 + best - mean_dice(subject.clean), abs=1e-4)
 
 
 def test_mirrored_labels_are_caught(build_subject, plain):
