@@ -48,7 +48,10 @@ def test_mistake_that_explains_a_low_dice_is_caught(way, words, build_subject, t
 
 
 def test_one_class_everywhere_is_the_best_of_all_classes(build_subject, plain):
-    few = [dataclasses.replace(plain.cases[0], label=plain.cases[0].label.clamp_max(1)), *plain.cases[1:3]]  # no organ 2
+    few = [
+        dataclasses.replace(plain.cases[0], label=plain.cases[0].label.clamp_max(1)),
+        *plain.cases[1:3],
+    ]  # no organ 2
     subject = build_subject(cases=few, inferer=None)
     everywhere = torch.eye(3).view(3, 3, 1, 1, 1)
     dice = [
