@@ -95,7 +95,52 @@ class GaussianNoise(Attack):
 
 
 @dataclass(frozen=True, kw_only=True)
-class UniformQuantization(Attack):
+class _QuantizationControl(Attack):
+    """What a table of quantization steps does that no network was asked for; a subclass says which table."""
+
+    block_size: Sequence[int] = (32, 32, 32)
+    output_norm: OutputNorm | str = OutputNorm.CLIP
+
+    def __post_init__(self) -> None:
+        """Refuse impossible settings."""
+        super().__post_init__()
+        object.__setattr__(self, "output_norm", look_up_option(self.output_norm, OutputNorm))
+        object.__setattr__(self, "block_size", require_block_size(self.block_size))
+
+    @property
+    def asks_network(self) -> bool:
+        """No."""
+        return False
+
+    @property
+    def _steps(self) -> dict[str, float | int]:
+        """Return the smallest and the largest step, the one to start with, and the seed of a random start."""
+        raise NotImplementedError
+
+    def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
+        table = self._table(inputs)
+        with torch.no_grad():
+            steps = table.start()
+            return Ascent(table.apply(steps, 0), steps)
+
+    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+        return self._table(clean).excess(adv)
+
+    def _table(self, inputs: Tensor) -> QuantizationTable:
+        """Return what is done."""
+        return QuantizationTable(
+            clean=inputs,
+            value_range=self.value_range,
+            block_size=self.block_size,
+            steps=0,
+            rounding=Rounding.STRAIGHT_THROUGH,
+            output_norm=OutputNorm(self.output_norm),
+            **self._steps,  # type: ignore[arg-type]
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniformQuantization(_QuantizationControl):
     """Quantize every DCT coefficient by the same step, with true rounding; the network is not asked.
 
     What an attack by VAFA does beyond this is what its gradient chose.
@@ -116,50 +161,22 @@ class UniformQuantization(Attack):
         [0.0, 0.502, 0.502, 0.502]
     """
 
-    block_size: Sequence[int] = (32, 32, 32)
     q: float = 20
-    output_norm: OutputNorm | str = OutputNorm.CLIP
 
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
         super().__post_init__()
-        object.__setattr__(self, "output_norm", look_up_option(self.output_norm, OutputNorm))
-        object.__setattr__(self, "block_size", require_block_size(self.block_size))
         require_at_least("q", self.q, 0)
         if self.q == 0:
             raise ValueError(f"q must be positive, got {self.q!r}.")
 
     @property
-    def asks_network(self) -> bool:
-        """No."""
-        return False
-
-    def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
-        table = self._table(inputs)
-        with torch.no_grad():
-            steps = table.start()
-            return Ascent(table.apply(steps, 0), steps)
-
-    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
-        return self._table(clean).excess(adv)
-
-    def _table(self, inputs: Tensor) -> QuantizationTable:
-        """Return what is done."""
-        return QuantizationTable(
-            clean=inputs,
-            value_range=self.value_range,
-            block_size=self.block_size,
-            q_min=self.q,
-            q_max=self.q,
-            q_init=self.q,
-            steps=0,
-            rounding=Rounding.STRAIGHT_THROUGH,
-            output_norm=OutputNorm(self.output_norm),
-        )
+    def _steps(self) -> dict[str, float | int]:
+        return {"q_min": self.q, "q_max": self.q, "q_init": self.q}
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomQuantization(Attack):
+class RandomQuantization(_QuantizationControl):
     """Quantize every DCT coefficient by a random step of its own, with true rounding; the network is not asked.
 
     Steps are uniform between ``q_min`` and ``q_max``: a table that VAFA may end with, chosen by no gradient.
@@ -182,47 +199,18 @@ class RandomQuantization(Attack):
         True
     """
 
-    block_size: Sequence[int] = (32, 32, 32)
     q_min: float = 1
     q_max: float = 20
     seed: int = 0
-    output_norm: OutputNorm | str = OutputNorm.CLIP
 
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
         super().__post_init__()
-        object.__setattr__(self, "output_norm", look_up_option(self.output_norm, OutputNorm))
-        object.__setattr__(self, "block_size", require_block_size(self.block_size))
         for name in ("q_min", "q_max"):
             require_at_least(name, getattr(self, name), 0)
         if not 0 < self.q_min <= self.q_max:
             raise ValueError(f"q_min must be positive and at most q_max={self.q_max!r}, got {self.q_min!r}.")
 
     @property
-    def asks_network(self) -> bool:
-        """No."""
-        return False
-
-    def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
-        table = self._table(inputs)
-        with torch.no_grad():
-            steps = table.start()
-            return Ascent(table.apply(steps, 0), steps)
-
-    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
-        return self._table(clean).excess(adv)
-
-    def _table(self, inputs: Tensor) -> QuantizationTable:
-        """Return what is done."""
-        return QuantizationTable(
-            clean=inputs,
-            value_range=self.value_range,
-            block_size=self.block_size,
-            q_min=self.q_min,
-            q_max=self.q_max,
-            q_init=self.q_max,
-            steps=0,
-            rounding=Rounding.STRAIGHT_THROUGH,
-            output_norm=OutputNorm(self.output_norm),
-            start_seed=self.seed,
-        )
+    def _steps(self) -> dict[str, float | int]:
+        return {"q_min": self.q_min, "q_max": self.q_max, "q_init": self.q_max, "start_seed": self.seed}
