@@ -194,6 +194,25 @@ def test_training_killed_at_twenty_random_moments_ends_with_the_same_weights(nam
     require_nothing_half_written(fresh)
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "told_of"),
+    [("model.pt", {"learning_rate": 0.1}, "learning_rate 0.1 where"), ("model_vaft.pt", {"seed": 1}, "seed 1 where")],
+)
+def test_training_killed_and_called_with_other_settings_is_refused_and_goes_on_with_its_own(
+    name, changes, told_of, unbroken, fresh, begin, complete
+):
+    if name == "model_vaft.pt":
+        shutil.copy(unbroken / "models" / "model.pt", fresh / "models" / "model.pt")
+    kill_when(begin(fresh, OVERLAYS[name]), (fresh / "eval" / "resume" / name[:-3] / "checkpoint_epoch=1.pt").exists)
+    before = content(fresh)
+    code, told = complete(fresh, OVERLAYS[name], **changes)
+    assert (code, told_of in told) == (1, True), told
+    assert content(fresh) == before
+    code, told = complete(fresh, OVERLAYS[name])
+    assert code == 0, told
+    assert_same(unbroken, fresh, name)
+
+
 def test_model_is_the_old_or_the_new_one_whenever_the_process_is_killed(bundle, begin, complete):
     old = (bundle / "models" / "model.pt").read_bytes()
     half = bundle / "models"
@@ -390,11 +409,28 @@ def test_training_that_cannot_leave_a_model_says_so_and_keeps_the_one_that_is_th
 ):
     model = fresh / "models" / "model.pt"
     model.write_bytes(b"of before")
-    code, told = complete(fresh, **overrides)
+    code, told = complete(fresh, **{"resume": False, **overrides})
     assert code == 1
     assert sentence in told
     assert "Traceback" not in told
     assert model.read_bytes() == b"of before"
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_model_that_no_training_here_wrote_is_not_replaced_by_a_first_epoch(name, unbroken, fresh, complete):
+    """A bundle that was downloaded or converted has weights and no folder to go on from."""
+    for path in (unbroken / "models").glob("*.pt"):
+        shutil.copy(path, fresh / "models" / path.name)
+    before = content(fresh)
+    code, told = complete(fresh, OVERLAYS[name], learning_rate=1.0)
+    assert code == 1
+    assert f"model must be a new file, got '{fresh / 'models' / name}', which is there, and no training of it" in told
+    assert "name another model_file, or start anew with --resume False." in told
+    assert content(fresh) == before
+    assert complete(fresh, OVERLAYS[name], model_file="another.pt", epochs=1)[0] == 0
+    assert {path: before[path] for path in before} == {path: content(fresh)[path] for path in before}
+    assert complete(fresh, OVERLAYS[name], resume=False, epochs=1)[0] == 0
+    assert content(fresh)[fresh / "models" / name] != before[fresh / "models" / name]
 
 
 def test_second_training_of_a_model_is_refused_and_a_killed_one_leaves_no_lock(fresh, begin, complete):

@@ -234,7 +234,11 @@ UNREAD = {  # each is an id of the configs, and nothing in that run reads it
     "part of a config": ([*EVALUATE, "--train#sampler#num_samples", "9"], "'train#sampler#num_samples'"),
     "rate of an evaluation": ([*EVALUATE, "--learning_rate", "0.1"], "'learning_rate'"),
     "radius of a training": (["train", "B", "--eps", "0.1"], "'eps' for train."),
-    "hardening of a training": (["train", "B", "--hardening#epochs", "1"], "'hardening#epochs' for train."),
+    "rate of hardening": (["train", "B", "--hardening#learning_rate", "1"], "'hardening#learning_rate' for train."),
+    "table of another recipe": (
+        ["harden", "B", "--recipe", "pgd", "--q_max", "9"],
+        "'q_max' for train, harden, ",
+    ),
     "all of a benchmark": (["benchmark", "B", "data", "--attacks", "identity,vafa_2d", "--eps", "1"], "'eps'"),
     "rate of an audit": (["audit", "B", "data", "--learning_rate", "1"], "'learning_rate'"),
     "saving": (["attack", "B", "vafa_2d", "--eps", "8 grey"], "'eps'"),
@@ -255,7 +259,7 @@ READ = {
     "argument of a radius": [*EVALUATE, "--attack", "pgd", "--radius#value", "0.1"],
     "disabled component": [*EVALUATE, "--save_predictions", "true"],
     "below a list": ["train", "B", "--train#random_transforms#3#prob", "0.1"],
-    "hardening": ["harden", "B", "--recipe", "vaft", "--clean_weight", "1"],
+    "hardening": ["harden", "B", "--recipe", "pgd", "--hardening#epochs", "3", "--eps", "0.1"],
     "adversarial folder": ["attack", "B", "pgd", "--adv_dir", "adv", "--eps", "8 grey"],
     "audit": ["audit", "B", "data", "--num_cases", "1", "--overlap", "0", "--eps", "0.1", "--network_def#mlp_dim", "9"],
 }

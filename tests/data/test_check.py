@@ -136,6 +136,27 @@ def test_affine_that_rounds_differently_passes_and_smaller_volume_than_the_windo
         check(good, **settings)
 
 
+@pytest.mark.parametrize(("shape", "found"), [((*SHAPE, 2), 2), ((*SHAPE, 1), 1), (SHAPE, 1)], ids=str)
+@pytest.mark.parametrize("wanted", [1, 2, 4])
+def test_channels_are_those_that_the_network_takes(case, shape, found, wanted):
+    ramp = np.linspace(0, 1, np.prod(shape), dtype=np.float32).reshape(shape)
+    if found == wanted:
+        check(case(image=ramp), in_channels=wanted)
+        return
+    rule = f"have the {wanted} channels? that the network takes, got {found} for"
+    with pytest.raises(ValueError, match=rf"^image must {rule} '.*'; the last axis of a 4D file is its channels\.$"):
+        check(case(image=ramp), in_channels=wanted)
+    check(case(image=ramp))  # what a network takes is not known
+
+
+def test_lists_of_modalities_are_channels(case, tmp_path):
+    one = case()
+    several = {**one, "image": [one["image"]] * 3}
+    check(several, in_channels=3)
+    with pytest.raises(ValueError, match="have the 1 channel that the network takes, got 3 for"):
+        check(several, in_channels=1)
+
+
 def test_range_and_window_are_those_after_preprocessing(case):
     scale = ScaleIntensityRanged("image", a_min=-100, a_max=100, b_min=-1, b_max=1, clip=True)
     bright = case(image=(ramp_with(0) * 500).astype(np.int16))

@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -484,6 +485,24 @@ def test_preparation_that_was_killed_ends_as_one_that_was_not(synapse_raw, tmp_p
             assert list_hashes(prepare_synapse(synapse_raw, output, allow_missing=True).parent) == expected
             assert list(output.parent.iterdir()) == [output]
             shutil.rmtree(output)
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["before", "after"])
+def test_killed_preparation_is_not_mixed_with_one_of_other_settings(number, synapse_raw, tmp_path, kill):
+    output, whole = tmp_path / "killed", tmp_path / "whole"
+    prepare = partial(prepare_synapse, synapse_raw, output, allow_missing=True)
+    assert kill(prepare, rename=number, of=output.name) == -9
+    assert output.exists() == bool(number)
+    if number:
+        with pytest.raises(ValueError, match="output must"):
+            prepare_synapse(synapse_raw, output, allow_missing=True, classes=9)
+        shutil.rmtree(output)
+    hashes = [
+        list_hashes(prepare_synapse(synapse_raw, place, allow_missing=True, classes=9).parent)
+        for place in (output, whole)
+    ]
+    assert hashes[0] == hashes[1]
+    assert sorted(tmp_path.iterdir()) == [output, whole]
 
 
 # Places that cannot be written to

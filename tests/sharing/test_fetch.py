@@ -494,6 +494,23 @@ def test_killed_fetch_leaves_nothing_half_and_the_next_gives_the_same(moments, p
         assert [path.name for path in output.iterdir()] == [folder.name]
 
 
+def test_killed_fetch_is_not_mixed_with_one_of_another_bundle(packaged, unpacked, tmp_path, kill):
+    (unpacked / "docs" / "README.md").write_text("another")
+    about = {name: json.loads((unpacked / MANIFEST).read_text())[name] for name in ("name", "version", "smoke")}
+    (unpacked / MANIFEST).write_text(json.dumps(build_manifest(unpacked, about)))
+    for number in range(2):  # right before and right after the folder gets its name
+        output = tmp_path / f"output_{number}"
+        fetch = functools.partial(fetch_bundle, str(packaged), output)
+        assert kill(fetch, rename=number, of=unpacked.name) == -9
+        if number:
+            with pytest.raises(ValueError, match="output must"):
+                fetch_bundle(str(unpacked), output)
+            shutil.rmtree(output / unpacked.name)
+        folder = fetch_bundle(str(unpacked), output)
+        assert folder_sha256(folder) == folder_sha256(unpacked)
+        assert [path.name for path in output.iterdir()] == [folder.name]
+
+
 def test_download_of_what_is_not_there_is_refused(tmp_path):
     with pytest.raises(ValueError, match="source must be reachable"):
         download("http://127.0.0.1:9/none.zip", tmp_path / "a.zip")

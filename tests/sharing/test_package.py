@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from vafa_monai.cli import package
+from vafa_monai.data.files import sha256
 from vafa_monai.sharing import Package
 from vafa_monai.sharing.archive import MANIFEST, manifest_faults
 from vafa_monai.sharing.package import smoke_voxels
@@ -132,6 +133,17 @@ def test_fault_of_configs_that_can_be_parsed_is_found(plant, sentence, bundle):
     assert sentence in told
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("trust", [False, True])
+def test_weights_that_are_not_finite_are_a_fault_with_and_without_the_network(value, trust, bundle):
+    weights = torch.load(bundle / "models" / "model.pt", weights_only=True)
+    next(iter(weights.values())).view(-1)[0] = value
+    torch.save(weights, bundle / "models" / "model.pt")
+    (fault,) = bundle_faults(bundle, trust=trust)
+    assert str(fault).startswith("models/model.pt: ")
+    assert "not finite in torch.float32" in str(fault)
+
+
 def test_link_is_a_fault_of_its_own(bundle, tmp_path):
     (bundle / "docs" / "link.md").symlink_to(tmp_path)
     (fault,) = bundle_faults(bundle)
@@ -174,7 +186,7 @@ def test_package_holds_what_its_manifest_says_and_what_the_smoke_run_gave(small_
     assert sum(manifest["smoke"]["models/model.pt"].values()) == 20**3
 
 
-def result(attack, dice, role):
+def result(attack, dice, role, sha256="0123"):
     """A result of one case, as small as one can be."""
     quality = dict.fromkeys(("ssim", "psnr_db", "rms_grey", "linf_grey", "lpips"))
     figures = quality | {"lost": 0, "invented": 0}
@@ -182,7 +194,7 @@ def result(attack, dice, role):
     return {
         "schema": "vafa_monai.result/1",
         "model": "model",
-        "checkpoint": {"path": "model.pt", "sha256": "0123"},
+        "checkpoint": {"path": "model.pt", "sha256": sha256},
         "attack": {"name": attack, "role": role, "settings": {}},
         "classes": ["background", "organ"],
         "seed": 0,
@@ -196,11 +208,17 @@ def result(attack, dice, role):
     }
 
 
-def test_model_card_and_figures_are_those_of_the_results(small_bundle, tmp_path):
-    results = tmp_path / "results"
-    (results / "model").mkdir(parents=True)
+def write_results(folder, model, sha256):
+    """Write a clean run and an attack; return their folder."""
+    (folder / "results" / model).mkdir(parents=True)
     for attack, dice, role in (("identity", 0.9, "control"), ("pgd", 0.5, "attack")):
-        (results / "model" / f"{attack}.json").write_text(json.dumps(result(attack, dice, role)))
+        document = {**result(attack, dice, role, sha256), "model": model}
+        (folder / "results" / model / f"{attack}.json").write_text(json.dumps(document))
+    return folder / "results"
+
+
+def test_model_card_and_figures_are_those_of_the_results(small_bundle, tmp_path):
+    results = write_results(tmp_path, "model", sha256(small_bundle / "models" / "model.pt"))
     path = Package(bundle=small_bundle, output=tmp_path / "one.zip", results=results, smoke=False).write()
     with zipfile.ZipFile(path) as archive:
         readme = archive.read(f"{small_bundle.name}/docs/README.md").decode()
@@ -209,6 +227,37 @@ def test_model_card_and_figures_are_those_of_the_results(small_bundle, tmp_path)
     assert "**model: NOT AUDITED.**" in readme
     assert metadata["robustness"]["model"]["dice_clean"] == pytest.approx(0.9)
     assert metadata["robustness"]["model"]["verdict"] == "NOT AUDITED"
+
+
+@pytest.mark.parametrize("what", ["other weights", "retrained", "one of two models", "no weights", "not told"])
+def test_results_of_weights_that_are_not_packaged_are_refused(what, bundle, tmp_path):
+    weights = bundle / "models" / "model.pt"
+    told = {"other weights": "0" * 64, "not told": None}.get(what, sha256(weights))
+    results = write_results(tmp_path, "model", told)
+    if what == "retrained":
+        torch.save({name: value + 1 for name, value in torch.load(weights, weights_only=True).items()}, weights)
+    elif what == "one of two models":
+        write_results(tmp_path / "second", "hardened", "1" * 64)
+        shutil.copytree(tmp_path / "second" / "results", results, dirs_exist_ok=True)
+    elif what == "no weights":
+        weights.unlink()
+    with pytest.raises(ValueError, match="results must be of the weights that are packaged, got those of '"):
+        Package(bundle=bundle, output=tmp_path / "one.zip", results=results, smoke=False).write()
+    assert not (tmp_path / "one.zip").exists()
+
+
+def test_figures_in_metadata_that_are_of_other_weights_are_a_fault(bundle, tmp_path):
+    results = write_results(tmp_path, "model", sha256(bundle / "models" / "model.pt"))
+    packed = Package(bundle=bundle, output=tmp_path / "one.zip", results=results, smoke=False).write()
+    with zipfile.ZipFile(packed) as archive:
+        archive.extractall(tmp_path / "again")
+    folder = tmp_path / "again" / bundle.name
+    (folder / MANIFEST).unlink()
+    assert not [fault for fault in bundle_faults(folder, trust=False) if "robustness" in str(fault)]
+    torch.save({"a": torch.zeros(1)}, folder / "models" / "model.pt")
+    told = [str(fault) for fault in bundle_faults(folder, trust=False) if "robustness" in str(fault)]
+    assert len(told) == 1
+    assert told[0].startswith("configs/metadata.json: has figures of robustness of 'model' that are of none of its wei")
 
 
 def test_large_files_are_listed(small_bundle, tmp_path, monkeypatch):
@@ -312,6 +361,21 @@ def test_killed_package_is_not_there_and_the_next_is_the_same(moments, small_bun
             output.unlink()
         assert job.write().read_bytes() == expected
         assert list(scratch.iterdir()) == []
+
+
+def test_killed_package_is_not_mixed_with_one_of_other_settings(small_bundle, bundle, tmp_path, kill):
+    edit(bundle / "configs" / "metadata.json", lambda c: c.update(task="another"))
+    for number in range(2):  # right before and right after the archive gets its name
+        killed, whole = (tmp_path / f"{name}_{number}.zip" for name in ("killed", "whole"))
+        assert kill(Package(bundle=small_bundle, output=killed, smoke=False).write, rename=number, of="*.zip") == -9
+        if number:
+            with pytest.raises(ValueError, match="output must be a new file, got"):
+                Package(bundle=bundle, output=killed, smoke=False).write()
+            killed.unlink()
+        for output in (killed, whole):
+            Package(bundle=bundle, output=output, smoke=False).write()
+        assert killed.read_bytes() == whole.read_bytes()
+        assert {path.name for path in tmp_path.glob(".*.zip")} == set()
 
 
 def test_recipe_without_weights_is_packaged_and_says_so(bundle, tmp_path):

@@ -33,6 +33,7 @@ def check_cases(
     preprocessing: Callable[[Any], Any] | None = None,
     value_range: Sequence[float] | None = (0.0, 1.0),
     roi_size: Sequence[int] | None = None,
+    in_channels: int | None = None,
     unique_names: bool = False,
     exit_on_error: bool = False,
 ) -> None:
@@ -45,6 +46,7 @@ def check_cases(
             own without it; after it intensities, classes and sizes are checked once more.
         value_range: lowest and highest intensity after ``preprocessing``; ``None`` allows every finite one.
         roi_size: window of the network in voxels; a smaller volume is refused.
+        in_channels: channels that the network takes; an image of any other number after ``preprocessing`` is refused.
         unique_names: refuse two images of one file name, but for its ending and case: results could not be told apart.
         exit_on_error: end the process with the sentence and exit code 1, as configs do, instead of raising.
 
@@ -52,7 +54,7 @@ def check_cases(
         ValueError: if there is no case, a file is missing, damaged, of colors or complex numbers, or needs more memory
             than itself and ``VAFA_MONAI_LARGEST_GB`` allow; an image has NaN or is constant, a label is outside the
             classes, image and label differ in shape or by a tenth of a voxel in place, an intensity is outside
-            ``value_range``, or a volume is smaller than the window.
+            ``value_range``, or a volume is smaller than the window or has other channels than the network takes.
     """
     try:
         _check_list(data, unique_names)
@@ -60,7 +62,7 @@ def check_cases(
         for case in data:
             _check_loaded(case, loader, num_classes)
             if preprocessing is not None:
-                _check_preprocessed(case, preprocessing, num_classes, value_range, roi_size)
+                _check_preprocessed(case, preprocessing, num_classes, value_range, roi_size, in_channels)
     except ValueError as error:
         _fail(error, exit_on_error)
     logger.info("checked %d cases", len(data))
@@ -205,6 +207,13 @@ def _require_contrast(image: torch.Tensor, when: str, where: str) -> None:
         raise ValueError(f"image must not be constant{when}, got {lows[0]:g} everywhere{where}.")
 
 
+def _require_channels(found: int, wanted: int, where: str) -> None:
+    """Refuse an image of other channels than the network takes."""
+    if found != wanted:
+        rule = f"have the {wanted} channel{'s' * (wanted != 1)} that the network takes"
+        raise ValueError(f"image must {rule}, got {found}{where}; the last axis of a 4D file is its channels.")
+
+
 def _check_classes(label: torch.Tensor, num_classes: int, when: str, where: str) -> None:
     """Check that a label holds classes."""
     low, high, broken = float(label.min()), float(label.max()), int((label != label.round()).sum())
@@ -220,12 +229,15 @@ def _check_preprocessed(
     num_classes: int,
     value_range: Sequence[float] | None,
     roi_size: Sequence[int] | None,
+    in_channels: int | None,
 ) -> None:
     """Check what the network will see of a case."""
     made = preprocessing(dict(case))
     image, label = made["image"], made.get("label")
     where, when = f" for {_where(case)}", " after preprocessing"
     shape = tuple(image.shape[1:])
+    if in_channels is not None:
+        _require_channels(len(image), in_channels, where)
     if roi_size is not None and any(size < edge for size, edge in zip(shape, roi_size, strict=True)):
         raise ValueError(f"image must be at least as large as the window {tuple(roi_size)}, got {shape}{where}.")
     low, high = float(image.min()), float(image.max())

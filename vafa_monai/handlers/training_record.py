@@ -163,12 +163,14 @@ class TrainingRecord:
         A damaged file is named and set aside. Newest is what has had most epochs, whatever names and clocks say.
 
         Raises:
-            ValueError: if the folder belongs to another training, or the model is one that this training did not write.
+            ValueError: if the folder belongs to another training, or the model is one that this training did not write,
+                which the first epoch would replace.
         """
         found = self._read()
         states = [state for path in self._state_files() if (state := self._state(path)) is not None]
         self._require_same(found, states)
         if not found and not states:
+            self._require_no_model()
             self.begin()
             return None
         state = max(states, key=lambda one: one["epoch"], default=None)
@@ -231,6 +233,12 @@ class TrainingRecord:
             return
         what = _differences(names, theirs, mine) or "one that its files do not tell"
         raise ValueError(f"training must be the one that {str(self.folder)!r} belongs to, got another: {what}; {ANEW}.")
+
+    def _require_no_model(self) -> None:
+        """Refuse to begin where a model lies that no training in the folder wrote: its first epoch would replace it."""
+        if self.model.is_file():
+            got = f"{str(self.model)!r}, which is there, and no training of it in {str(self.folder)!r}"
+            raise ValueError(f"model must be a new file, got {got}; {ANEW}.")
 
     def _has_its_model(self, found: Mapping[str, Any], state: Mapping[str, Any] | None) -> bool:
         """Tell whether the model is there, if it has to be.

@@ -359,6 +359,8 @@ class PaperTraining:
             self.log.say("  done before")
             self.left.skip(TRAINING, 1.0)
         else:
+            if state in (ModelState.OTHER, ModelState.FOREIGN):
+                record.file.unlink()
             self._train(run, record)
         words = "trained for a moment, for a smoke run" if smoke else "trained by this command"
         return ModelOrigin(words=words, seconds=record.read()["seconds"])

@@ -37,7 +37,12 @@ __all__ = ["AuditProgress", "BundleAudit"]
 
 PARTS = ("training", "validation", "test")
 FROM_BUNDLE = ("eps", "q_max", "block_size", "seed")
-CHECKED = {"num_classes": "num_classes", "value_range": "image_range", "roi_size": "least_size"}
+CHECKED = {  # what decides whether cases can be attacked, by the arguments of check_cases
+    "num_classes": "num_classes",
+    "value_range": "image_range",
+    "roi_size": "least_size",
+    "in_channels": "image_channels",
+}
 AUDITED: tuple[str, ...] = (*FROM_BUNDLE, *CHECKED.values(), "network_def", "device", "datalist", "classes")  # is read
 AUDITED += ("physical_range", "physical_unit", "value_range", "val_batch_size")
 AUDITED += ("validate#preprocessing", "validate#data", "validate#inferer")

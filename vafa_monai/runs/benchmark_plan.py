@@ -240,6 +240,7 @@ class BenchmarkRecords:
         setting = item.setting
         preprocessing = setting.get("validate#preprocessing")
         names = {"num_classes": "num_classes", "value_range": "image_range", "roi_size": "least_size"}
+        names["in_channels"] = "image_channels"
         check_cases([item.case], preprocessing=preprocessing, **{key: setting.get(name) for key, name in names.items()})
         set_determinism(seed=setting.get("seed"))  # so that a case does not depend on those before it
         evaluator = setting.get("validate#evaluator")

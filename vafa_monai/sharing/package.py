@@ -23,7 +23,7 @@ from vafa_monai.data.files import read_json, require_writable, sha256, write_jso
 from vafa_monai.reports.build import model_card
 from vafa_monai.reports.evidence import Evidence, gather
 from vafa_monai.results.audit import load_audits
-from vafa_monai.results.result import load_results
+from vafa_monai.results.result import SHOWN, load_results
 from vafa_monai.runs.shipped import copy_tree
 from vafa_monai.sharing.archive import MANIFEST, build_manifest, folder_files, private_folder, write_archive
 from vafa_monai.sharing.fetch import masked
@@ -163,7 +163,8 @@ class Package:
             Its path.
 
         Raises:
-            ValueError: if the smoke run or the results are not as they must be, or the zip file is there already.
+            ValueError: if the smoke run or the results are not as they must be, results are of other weights than those
+                that are packaged, or the zip file is there already.
         """
         metadata = read_json(Path(self.bundle) / METADATA, METADATA)
         if not VERSION.fullmatch(str(metadata.get("version"))):
@@ -174,7 +175,9 @@ class Package:
         with private_folder(Path(tempfile.gettempdir()), STAGED) as place:
             staged = self._staged(place)
             if self.results is not None:
-                self._describe(staged, metadata, gather(load_results(self.results), load_audits(self.results)))
+                found = gather(load_results(self.results), load_audits(self.results))
+                _require_packaged(staged, found)
+                self._describe(staged, metadata, found)
             self._list_large_files(staged)
             about = {"name": staged.name, "version": metadata["version"], "smoke": self._smoke(staged)}
             write_json(staged / MANIFEST, build_manifest(staged, about))
@@ -231,6 +234,15 @@ class Package:
             found[name] = smoke_voxels(staged, name)
             self.say(f"smoke run of {name}: voxels of each class {found[name]}")
         return found
+
+
+def _require_packaged(staged: Path, evidence: Evidence) -> None:
+    """Refuse results of weights that are not in the package."""
+    packaged = {sha256(path) for path in (staged / "models").glob("*.pt")}
+    for one in evidence.summaries:
+        if one.sha256 not in packaged:
+            got = f"those of {one.model!r} with the SHA-256 {str(one.sha256)[:SHOWN]}…, which no file of models has"
+            raise ValueError(f"results must be of the weights that are packaged, got {got}.")
 
 
 def _figures(evidence: Evidence) -> dict[str, Mapping[str, Any]]:

@@ -17,7 +17,7 @@ from monai.utils import optional_import
 
 from vafa_monai.data.checkpoint import read_checkpoint
 from vafa_monai.data.files import read_json, sha256
-from vafa_monai.data.weights import check_checkpoint
+from vafa_monai.data.weights import check_checkpoint, extract_weights, flaw
 from vafa_monai.sharing.archive import folder_files
 from vafa_monai.sharing.config_code import PACKAGES, component_table
 from vafa_monai.sharing.file_content import require_data
@@ -109,12 +109,15 @@ def network_faults(bundle: Path, files: dict[str, Path]) -> Faults:
 
 
 def weight_faults(files: dict[str, Path]) -> Faults:
-    """Yield weights that cannot be read as data; nothing of the configs is executed."""
+    """Yield weights that cannot be read as data or are not finite; nothing of the configs is executed."""
     for name in (name for name in files if name.startswith("models/") and name.endswith(".pt")):
         try:
-            read_checkpoint(files[name])
+            weights = extract_weights(read_checkpoint(files[name]))
         except ValueError as error:
             yield PackageFault(name, str(error).rstrip("."), "save the state dict of the network")
+            continue
+        if broken := flaw(weights, weights):
+            yield PackageFault(name, f"must hold finite numbers, got weights {broken}", "train again")
 
 
 def _export(network: torch.nn.Module, volume: torch.Tensor, files: dict[str, Path]) -> Faults:
@@ -271,6 +274,7 @@ def _metadata(files: dict[str, Path]) -> Faults:
     except ValueError as error:
         yield PackageFault(name, f"is no JSON object ({error.__cause__ or error})", "correct it")
         return
+    yield from _stale_figures(name, content.get("robustness"), files)
     for sentence in metadata_faults(content):
         yield PackageFault(name, f"does not fit the schema, {sentence}", "see the specification of MONAI")
     version, changelog = str(content.get("version", "")), content.get("changelog")
@@ -283,6 +287,15 @@ def _metadata(files: dict[str, Path]) -> Faults:
         if not EXACT.fullmatch(str(number)):
             problem = f"asks for {package} {number!r}, which is no exact version"
             yield PackageFault(name, problem, "name the version that was used")
+
+
+def _stale_figures(name: str, figures: Any, files: dict[str, Path]) -> Faults:
+    """Yield figures of robustness of weights that the bundle does not hold, such as those before a new training."""
+    held = {sha256(path) for file, path in files.items() if file.startswith("models/")} if figures else set()
+    for model, one in figures.items() if isinstance(figures, dict) else ():
+        if not isinstance(one, dict) or one.get("sha256") not in held:
+            problem = f"has figures of robustness of {model!r} that are of none of its weights"
+            yield PackageFault(name, problem, "take them out; --results puts in those of the weights")
 
 
 def _large_files(files: dict[str, Path]) -> Faults:
