@@ -6,7 +6,8 @@ import pytest
 import torch
 from monai.inferers import SlidingWindowInferer
 from monai.utils import BlendMode, PytorchPadMode
-from vafa_monai.handlers.provenance import inferer_facts
+
+from vafa_monai.results.provenance import inferer_facts
 
 WINDOWS = {"roi_size": (4, 5, 6), "overlap": 0.5}
 
