@@ -133,6 +133,7 @@ BAD = {
     "range": (lambda x: x + 0.8, "Moved must keep the allowed intensities, got one 0.[0-9]+ outside"),
     "below": (lambda x: x - 0.8, "Moved must keep the allowed intensities, got one 0.[0-9]+ outside"),
     "NaN": (lambda x: x * float("nan"), "Moved must return finite volumes, got NaN"),
+    "one NaN": (spike(float("nan")), "Moved must return finite volumes, got NaN"),
     "shape": (lambda x: x[..., 1:], r"Moved must return volumes of shape \(2, 1, 11, 9, 6\), got \(2, 1, 11, 9, 5\)"),
 }
 

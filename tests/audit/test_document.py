@@ -8,9 +8,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from vafa_monai.audit import CHECKS, run_audit
+from vafa_monai.attacks import FrequencyPGD
+from vafa_monai.audit import CHECKS, mean_dice, run_audit
 from vafa_monai.audit import engine as document_module
 from vafa_monai.audit.engine import audit_document
+from vafa_monai.losses import MaskedCrossEntropyLoss
 from vafa_monai.results.audit import parse_audit
 
 SCHEMA = json.loads(Path(document_module.__file__).with_name("audit.schema.json").read_text())
@@ -31,6 +33,19 @@ def test_document_fits_its_schema_and_is_read_by_the_report(documents):
     assert (audit.model, audit.verdict, audit.sha256) == ("plain", "PASS", "0" * 64)
     assert [check.id for check in audit.checks] == [check.id for check in CHEAP]
     assert [curve.name for curve in audit.curves] == ["budget_voxels", "budget_coefficients", "steps"]
+
+
+def test_curve_over_the_box_is_that_of_the_attack_with_every_width(documents, plain):
+    curve = next(curve for curve in documents[0]["curves"] if curve["name"] == "budget_coefficients")
+    settings, loss = plain.settings, MaskedCrossEntropyLoss(balanced=True)
+    assert curve["x"] == [0, settings.q_max / 2, settings.q_max, 2 * settings.q_max]
+    attacks = [
+        FrequencyPGD(q_max=q_max, block_size=settings.block_size, steps=settings.steps, loss_function=loss)
+        for q_max in curve["x"][1:]
+    ]
+    found = [mean_dice(outcomes) for outcomes in (plain.clean, *map(plain.outcomes, attacks))]
+    assert curve["dice"] == pytest.approx(found, abs=1e-6)
+    assert sorted(found, reverse=True) == found
 
 
 def test_repeat_gives_the_same_numbers(documents):

@@ -254,3 +254,14 @@ def test_logits_may_differ_by_a_part_of_their_spread(noise, status, turn):
     changed[0, 0, 0, 0, 0] += noise * logits.std()
     subject.logits = lambda volume: changed if next(turns) == turn else logits
     assert check_determinism(subject).status.value == status
+
+
+@pytest.mark.parametrize(
+    ("block", "edge"), [((4, 4, 4), None), ((9, 5, 9), 4), ((8, 9, 9), 4), ((32, 16, 32), 8), ((32, 32, 32), 16)]
+)
+def test_smaller_blocks_are_the_largest_below_those_of_the_ensemble(block, edge):
+    finding = check_unseen(Given(settings=dataclasses.replace(SETTINGS, block_size=block, q_max=30)))
+    smaller = [f"coefficients, blocks of {edge}"] if edge else []
+    assert [name for name in finding.details if name.startswith("coeff")] == smaller
+    for name in smaller:
+        assert f"{name!r} (box of DCT coefficients, q_max 30)" in finding.sentence
