@@ -196,12 +196,12 @@ def test_training_killed_at_twenty_random_moments_ends_with_the_same_weights(nam
 
 @pytest.mark.parametrize(
     ("name", "changes", "told_of"),
-    [("model.pt", {"learning_rate": 0.1}, "learning_rate 0.1 where"), ("model_vaft.pt", {"seed": 1}, "seed 1 where")],
+    [("model.pt", {"learning_rate": 0.1}, "learning_rate 0.1 where"), ("model_mixed.pt", {"seed": 1}, "seed 1 where")],
 )
 def test_training_killed_and_called_with_other_settings_is_refused_and_goes_on_with_its_own(
     name, changes, told_of, unbroken, fresh, begin, complete
 ):
-    if name == "model_vaft.pt":
+    if name == "model_mixed.pt":
         shutil.copy(unbroken / "models" / "model.pt", fresh / "models" / "model.pt")
     kill_when(begin(fresh, OVERLAYS[name]), (fresh / "eval" / "resume" / name[:-3] / "checkpoint_epoch=1.pt").exists)
     before = content(fresh)
