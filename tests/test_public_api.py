@@ -15,7 +15,7 @@ NAMES = {
         APGD Ascent Attack AttackEnsemble BIM CosPGD Curriculum EnsembleAscent EraseOrgan FGSM FrequencyPGD
         GaussianNoise GoalAscent GoalAttack GoalSource GradientAttack GrowOrgan Identity Iterate LossAttack MoveOrgan
         NFGSM Norm OrganGoal OutputNorm PGD RandomQuantization RangeAdapter Rounding SegPGD ShrinkOrgan SquareAttack
-        SwapOrgans TiledAttack TransferPGD UniformQuantization VAFA ascend climb describe strength
+        SwapOrgans TiledAttack TransferPGD UniformQuantization VAFA VoxelBall ascend climb describe strength
     """,
     "vafa_monai.frequency": """
         block_dct block_idct block_matrices contract merge_blocks pad_to_blocks quantize round_through smooth_round

@@ -38,7 +38,7 @@ def moved(kind: type[Attack], change: Any, **settings: Any) -> Attack:
 
     @dataclass(frozen=True, kw_only=True)
     class Moved(kind):
-        def _search(self, inputs, targets, network):
+        def search(self, inputs, targets, network):
             return Ascent(change(inputs))
 
     return Moved(**settings)
@@ -117,7 +117,7 @@ def test_adapted_budget_is_that_of_each_sample(inner, label):
     low, high = (part(dim=(1, 2, 3, 4), keepdim=True) for part in (inputs.amin, inputs.amax))
     width = high - low
     inside = (inputs > low + 0.2 * width) & (inputs < high - 0.2 * width)
-    excess = attack._excess(inputs, inputs + 0.15 * width * inside)
+    excess = attack.excess(inputs, inputs + 0.15 * width * inside)
     torch.testing.assert_close(excess, 0.05 * width.flatten(), rtol=1e-3, atol=1e-4)
 
 
@@ -125,8 +125,8 @@ def test_tile_is_measured_where_no_later_one_lies_over_it(inner, label):
     """An L2 tile under a later one keeps a part of its change, which may not count twice."""
     tiled = TiledAttack(attack=PGD(eps=0.05, norm="l2", steps=1), roi_size=(6, 5, 4))
     adv = tiled(inner, label, nn.Conv3d(1, 3, 1))
-    assert (tiled._excess(inner, adv) <= 1e-6).all()
-    assert (tiled._excess(inner, adv + 0.06) > 0.005).all()
+    assert (tiled.excess(inner, adv) <= 1e-6).all()
+    assert (tiled.excess(inner, adv + 0.06) > 0.005).all()
 
 
 BAD = {
@@ -149,11 +149,11 @@ def test_result_that_is_no_volume_is_refused(kind, change, match, inner, label):
 def test_search_that_writes_into_its_arguments_changes_nothing_of_the_caller(inner, label):
     @dataclass(frozen=True, kw_only=True)
     class Careless(Attack):
-        def _search(self, inputs, targets, network):
+        def search(self, inputs, targets, network):
             targets.zero_()
             return Ascent(inputs.add_(0.2))
 
-        def _excess(self, clean, adv):
+        def excess(self, clean, adv):
             return (adv - clean).abs().flatten(1).amax(1) - 0.1
 
     before, truth = inner.clone(), label.clone()

@@ -67,7 +67,7 @@ def test_a_plain_function_is_climbed_and_compared_by_alike(volume):
 def test_public_loop_compares_by_harm_too(cases, trained_network):
     """:func:`ascend` with the objective of an attack, as a user's own attack calls it."""
     inputs, targets = cases
-    objective = PGD(loss_function=CosPGDLoss())._objective(targets, trained_network)
+    objective = PGD(loss_function=CosPGDLoss()).objective(targets, trained_network)
     ball = VoxelBall(inputs, 1.0, (0.0, 1.0))
     found = ascend(ball, objective, steps=8, step_size=0.3, iterate=Iterate.BEST)
     with torch.no_grad():

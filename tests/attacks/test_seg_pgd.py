@@ -49,7 +49,7 @@ def test_weights_are_those_of_the_moment(volume, label, tiny_network):
         return tiny_network(inputs)
 
     attack = SegPGD(steps=4)
-    objective = attack._objective(label, network)
+    objective = attack.objective(label, network)
     values = [objective.judge(volume, step).value for step in range(4)]
     for step, (value, logits) in enumerate(zip(values, seen, strict=True)):
         weights = segpgd_weight(logits, label, step / 4)

@@ -142,8 +142,8 @@ class Unmeasured(PGD):
 class TwiceAsFar(Unmeasured):
     """PGD whose projection lets twice the radius through."""
 
-    def _search(self, inputs, targets, network):
-        found = super()._search(inputs, targets, network)
+    def search(self, inputs, targets, network):
+        found = super().search(inputs, targets, network)
         return dataclasses.replace(found, adv=self.clip(inputs + 2 * (found.adv - inputs)))
 
 
@@ -151,8 +151,8 @@ class TwiceAsFar(Unmeasured):
 class OutOfRange(Unmeasured):
     """PGD that forgets the lowest intensity."""
 
-    def _search(self, inputs, targets, network):
-        found = super()._search(inputs, targets, network)
+    def search(self, inputs, targets, network):
+        found = super().search(inputs, targets, network)
         return dataclasses.replace(found, adv=found.adv - 0.1)
 
 

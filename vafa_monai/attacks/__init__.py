@@ -11,7 +11,7 @@ from vafa_monai.attacks.frequency_pgd import FrequencyPGD
 from vafa_monai.attacks.goal_attack import GoalAscent, GoalAttack, GoalSource
 from vafa_monai.attacks.grey_level import OutputNorm
 from vafa_monai.attacks.n_fgsm import NFGSM
-from vafa_monai.attacks.norm import Norm
+from vafa_monai.attacks.norm import Norm, VoxelBall
 from vafa_monai.attacks.organ_goal import EraseOrgan, GrowOrgan, MoveOrgan, OrganGoal, ShrinkOrgan, SwapOrgans
 from vafa_monai.attacks.pgd import BIM, FGSM, PGD, CosPGD, SegPGD
 from vafa_monai.attacks.quantization_table import Rounding
@@ -60,6 +60,7 @@ __all__ = [
     "TiledAttack",
     "TransferPGD",
     "UniformQuantization",
+    "VoxelBall",
     "ascend",
     "climb",
     "describe",

@@ -175,8 +175,9 @@ class APGD(VoxelAttack):
 
         object.__setattr__(self, "schedule", _require_schedule(self.schedule))
 
-    def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
-        objective = self._objective(targets, network)
+    def search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
+        """Find the attacked volumes."""
+        objective = self.objective(targets, network)
 
         def run_stage(ball: VoxelBall, factor: float, steps: int, start: Tensor | None = None) -> Ascent:
             stage = replace(ball, radius=factor * ball.radius)

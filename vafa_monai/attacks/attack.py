@@ -71,22 +71,22 @@ class Attack(ABC):
             labels = labels if labels.is_floating_point() else labels.long()  # no loss knows bool or uint16
             self._check(clean, labels)
             with isolated(network, clean.device, seed=getattr(self, "seed", 0)):
-                found = self._search(clean.clone(), labels, GuardedNetwork(network))
+                found = self.search(clean.clone(), labels, GuardedNetwork(network))
             adv = found.adv.detach().to(clean.dtype)
             with torch.no_grad():
                 self._require_kept(clean, adv)
         return replace(found, adv=adv)
 
     @abstractmethod
-    def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
+    def search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
         """Find the attacked volumes for inputs that passed the checks."""
 
-    def _limits(self, clean: Tensor) -> tuple[Tensor, Tensor]:
+    def limits(self, clean: Tensor) -> tuple[Tensor, Tensor]:
         """Return lowest and highest intensity allowed, each ``(B, C, 1, 1, 1)`` or ``(B, 1, 1, 1, 1)``."""
         low, high = (clean.new_full((len(clean), 1, 1, 1, 1), bound) for bound in self.value_range)
         return low, high
 
-    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+    def excess(self, clean: Tensor, adv: Tensor) -> Tensor:
         """Return by how much each sample is beyond the budget of the attack, ``(B,)``, in intensities of ``clean``.
 
         Every result is refused where this is positive beyond rounding. Where only a part of the change of a volume is
@@ -101,13 +101,13 @@ class Attack(ABC):
             raise RuntimeError(f"{name} must return volumes of shape {tuple(clean.shape)}, got {tuple(adv.shape)}.")
         if not torch.isfinite(adv).all():
             raise RuntimeError(f"{name} must return finite volumes, got NaN; check the network and loss.")
-        low, high = self._limits(clean)
+        low, high = self.limits(clean)
         width, beyond = (high - low).flatten(1).amax(1), _outside(adv, low, high)
         if (beyond > RANGE_TOLERANCE * width).any():
             raise RuntimeError(f"{name} must keep the allowed intensities, got one {beyond.max():.4g} outside of them.")
         reach = torch.maximum(torch.maximum(low.abs(), high.abs()).flatten(1).amax(1), clean.abs().flatten(1).amax(1))
         slack = ROUNDING * width + 4 * torch.finfo(clean.dtype).eps * reach + _outside(clean, low, high)
-        excess = self._excess(clean, adv)
+        excess = self.excess(clean, adv)
         if not (excess <= slack).all():
             raise RuntimeError(f"{name} must stay inside its budget, got a volume {excess.max():.4g} beyond it.")
 
@@ -165,7 +165,7 @@ class LossAttack(Attack):
         if wanted != self.targeted:
             raise ValueError(f"targeted must be that of loss_function, which is {wanted!r}, got {self.targeted!r}.")
 
-    def _objective(self, targets: Tensor, network: Network) -> LossObjective:
+    def objective(self, targets: Tensor, network: Network) -> LossObjective:
         """Return what is raised: the loss of every sample, negative if targeted."""
         sign = -1.0 if self.targeted else 1.0
         return LossObjective(self.loss_function, targets, network, sign, self._steps)
@@ -222,5 +222,6 @@ class AttackWrapper(Attack):
         """Whether the attack inside does."""
         return self.attack.asks_network
 
-    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
-        return self.attack._excess(clean, adv)
+    def excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+        """Return by how much each sample is beyond the budget, ``(B,)``."""
+        return self.attack.excess(clean, adv)

@@ -47,14 +47,16 @@ class Identity(Attack):
         """No."""
         return False
 
-    def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
+    def search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
+        """Find the attacked volumes."""
         scale = GreyScale(self.value_range)
         stretch = self.output_norm == OutputNorm.SLICE_MINMAX
         return Ascent(scale.from_unit(stretch_slices(scale.to_unit(inputs))) if stretch else inputs.clone())
 
-    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+    def excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+        """Return by how much each sample is beyond the budget, ``(B,)``."""
         stretch = self.output_norm == OutputNorm.SLICE_MINMAX
-        return super()._excess(clean, adv) if stretch else (adv - clean).abs().flatten(1).amax(1)
+        return super().excess(clean, adv) if stretch else (adv - clean).abs().flatten(1).amax(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +92,8 @@ class GaussianNoise(Attack):
         """No."""
         return False
 
-    def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
+    def search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
+        """Find the attacked volumes."""
         return Ascent(self.clip(inputs + self.std * self.width * gaussian_like(inputs, self.seed)))
 
 
@@ -117,13 +120,13 @@ class _QuantizationControl(Attack):
         """Return the smallest and the largest step, the one to start with, and the seed of a random start."""
         raise NotImplementedError
 
-    def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
+    def search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
         table = self._table(inputs)
         with torch.no_grad():
             steps = table.start()
             return Ascent(table.apply(steps, 0), steps)
 
-    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+    def excess(self, clean: Tensor, adv: Tensor) -> Tensor:
         return self._table(clean).excess(adv)
 
     def _table(self, inputs: Tensor) -> QuantizationTable:

@@ -140,11 +140,12 @@ class AttackEnsemble(Attack):
             "square": SquareAttack(eps=self.eps, queries=self.queries, seed=self.seed, **common),
         }
 
-    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+    def excess(self, clean: Tensor, adv: Tensor) -> Tensor:
         """Return what is left of the excess over the budget that a sample fits best."""
-        return torch.stack([attack._excess(clean, adv) for attack in self.members.values()]).amin(0)
+        return torch.stack([attack.excess(clean, adv) for attack in self.members.values()]).amin(0)
 
-    def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> EnsembleAscent:
+    def search(self, inputs: Tensor, targets: Tensor, network: Network) -> EnsembleAscent:
+        """Find the attacked volumes."""
         adv, dice = self.clip(inputs).clone(), _measure(network, inputs, targets)
         lowest, worst = _foreground(dice), [UNHARMED] * len(inputs)
         members = {}

@@ -79,12 +79,13 @@ class FrequencyPGD(GradientAttack):
             require_at_least("step_size", self.step_size, 0)
             warn_of_step(self.step_size, self.q_max, "q_max")
 
-    def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
+    def search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
+        """Find the attacked volumes."""
         box = self._box(inputs)
         step_size = STEP_SHARE * box.radius / max(self.steps, 1) if self.step_size is None else self.step_size
         return climb(
             box,
-            self._objective(targets, network),
+            self.objective(targets, network),
             SteepestMove(box, step_size),
             steps=self.steps,
             iterate=self.iterate,
@@ -95,5 +96,6 @@ class FrequencyPGD(GradientAttack):
         start = self.seed if self.random_start else None
         return CoefficientBox(inputs, self.value_range, self.block_size, self.q_max / 2, self.band, start)
 
-    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+    def excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+        """Return by how much each sample is beyond the budget, ``(B,)``."""
         return self._box(clean).excess(adv)

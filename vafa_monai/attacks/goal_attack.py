@@ -88,7 +88,8 @@ class GoalAttack(AttackWrapper):
         if targets.shape[1] != 1:
             raise ValueError(f"targets must hold class indices in one channel, got {targets.shape[1]} channels.")
 
-    def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> GoalAscent:
+    def search(self, inputs: Tensor, targets: Tensor, network: Network) -> GoalAscent:
+        """Find the attacked volumes."""
         before = self._predict(inputs, network)
         labels = before if self.source == GoalSource.PREDICTION else targets.to(before.dtype)
         goals, objections = self.goal(labels), [self.goal.objection(one) for one in labels[:, 0]]

@@ -67,5 +67,6 @@ class NFGSM(PGD):
         offset = share * self._offset(inputs, self.seed + run)
         return VoxelBall(inputs, self.reach * self.width, self.value_range, offset, self.norm)
 
-    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+    def excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+        """Return by how much each sample is beyond the budget, ``(B,)``."""
         return VoxelBall(clean, self.reach * self.width, self.value_range, norm=self.norm).excess(adv)

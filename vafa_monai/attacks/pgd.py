@@ -55,7 +55,8 @@ class VoxelAttack(GradientAttack):
         offset = self._offset(inputs, self.seed + run) if self.random_start or run else None
         return VoxelBall(inputs, self.eps * self.width, self.value_range, offset, self.norm)
 
-    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+    def excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+        """Return by how much each sample is beyond the budget, ``(B,)``."""
         return VoxelBall(clean, self.eps * self.width, self.value_range, norm=self.norm).excess(adv)
 
     def _offset(self, inputs: Tensor, seed: int) -> Tensor:
@@ -109,9 +110,10 @@ class PGD(VoxelAttack):
             warn_of_step(self.step_size, 2 * self.eps, "2 * eps")
         object.__setattr__(self, "iterate", look_up_option(self.iterate, Iterate))
 
-    def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
+    def search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
+        """Find the attacked volumes."""
         ball = self._ball(inputs)
-        return climb(ball, self._objective(targets, network), self._move(ball), steps=self.steps, iterate=self.iterate)
+        return climb(ball, self.objective(targets, network), self._move(ball), steps=self.steps, iterate=self.iterate)
 
     def _move(self, ball: VoxelBall) -> Move:
         """Return how to step."""

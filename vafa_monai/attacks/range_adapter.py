@@ -69,7 +69,8 @@ class RangeAdapter(AttackWrapper):
         (0.5, True)
     """
 
-    def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> RangeAscent:
+    def search(self, inputs: Tensor, targets: Tensor, network: Network) -> RangeAscent:
+        """Find the attacked volumes."""
         found = [self._attack(*pair, network) for pair in zip(inputs.split(1), targets.split(1), strict=True)]
         return RangeAscent(torch.cat([adv for adv, _ in found]), told=[one for _, details in found for one in details])
 
@@ -81,14 +82,16 @@ class RangeAdapter(AttackWrapper):
         adv = units.native(found.adv).clamp(units.low, units.low + units.width)
         return torch.where(found.adv == scaled, volume, adv), found.details()  # what is not changed stays to the bit
 
-    def _limits(self, clean: Tensor) -> tuple[Tensor, Tensor]:
+    def limits(self, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """Return lowest and highest intensity allowed."""
         low, width = sample_range(clean)
         return low, low + width
 
-    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+    def excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+        """Return by how much each sample is beyond the budget, ``(B,)``."""
         units = _Units(clean, self.value_range)
         scale = units.width.flatten(1).amax(1) / units.span
-        return scale * self.attack._excess(units.scaled(clean), units.scaled(adv))
+        return scale * self.attack.excess(units.scaled(clean), units.scaled(adv))
 
     def _check(self, inputs: Tensor, targets: Tensor) -> None:
         """Refuse what cannot be attacked; every finite intensity is allowed."""

@@ -138,14 +138,16 @@ class SquareAttack(LossAttack):
         if self.eps == 0:
             warn("eps is 0, so SquareAttack changes nothing.")
 
-    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+    def excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+        """Return by how much each sample is beyond the budget, ``(B,)``."""
         return VoxelBall(clean, self.eps * self.width, self.value_range).excess(adv)
 
     @property
     def _steps(self) -> int:
         return self.queries
 
-    def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
+    def search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
+        """Find the attacked volumes."""
         if self.queries == 0:
             return Ascent(self.clip(inputs))
         generator = torch.Generator().manual_seed(self.seed)
@@ -154,7 +156,7 @@ class SquareAttack(LossAttack):
         boxes = self.queries - 1  # the start is a query, too
         return climb(
             ball,
-            self._objective(targets, network),
+            self.objective(targets, network),
             SquareMove(ball, boxes, self.first_share, generator),
             steps=boxes,
             iterate=Iterate.BEST,

@@ -61,7 +61,8 @@ class TiledAttack(AttackWrapper):
             inside = inside.attack
         object.__setattr__(self, "roi_size", require_block_size(self.roi_size, name="roi_size"))
 
-    def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
+    def search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
+        """Find the attacked volumes."""
         height, width, depth = inputs.shape[2:]
         volume, labels = self._padded(inputs), self._padded(targets.float()).to(targets.dtype)
         adv = volume.clone()
@@ -69,7 +70,7 @@ class TiledAttack(AttackWrapper):
             adv[tile] = self.attack(volume[tile], labels[tile], network)
         return Ascent(adv[:, :, :height, :width, :depth].contiguous())
 
-    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+    def excess(self, clean: Tensor, adv: Tensor) -> Tensor:
         """Return the excess of every tile over the budget of its attack, in the voxels that no later one overwrote."""
         volume = self._padded(clean)
         change = F.pad(adv - clean, [part for pair in self._lacks(clean)[::-1] for part in (0, pair)])
@@ -79,7 +80,7 @@ class TiledAttack(AttackWrapper):
             owner[tile[2:]] = number
         return torch.stack(
             [
-                self.attack._excess(volume[tile], volume[tile] + change[tile] * (owner[tile[2:]] == number))
+                self.attack.excess(volume[tile], volume[tile] + change[tile] * (owner[tile[2:]] == number))
                 for number, tile in enumerate(tiles)
             ]
         ).amax(0)

@@ -131,8 +131,9 @@ class TransferPGD(PGD):
     def _move(self, ball: VoxelBall) -> Move:
         return MomentumMove(ball, self._absolute_step_size, self.norm, decay=self.momentum)
 
-    def _objective(self, targets: Tensor, network: Network) -> LossObjective:
-        plain = super()._objective(targets, network)
+    def objective(self, targets: Tensor, network: Network) -> LossObjective:
+        """Return what is raised."""
+        plain = super().objective(targets, network)
         settings = {name: getattr(plain, name) for name in ("loss_function", "targets", "network", "sign", "steps")}
         return DiverseObjective(
             **settings,

@@ -154,11 +154,12 @@ class VAFA(GradientAttack):
         """The quantization step that the table starts with, in grey levels."""
         return float({"min": self.q_min, "max": self.q_max}.get(str(self.q_init), self.q_init))
 
-    def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
+    def search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
+        """Find the attacked volumes."""
         if self.steps == 0:
             return Ascent(self.clip(inputs))
         step_size = (self.q_max - self.q_min) / self.steps if self.step_size is None else self.step_size
-        objective = self._with_similarity(inputs, self._objective(targets, network))
+        objective = self._with_similarity(inputs, self.objective(targets, network))
         first = self._table(inputs)
 
         def run(number: int) -> Ascent:
@@ -182,7 +183,8 @@ class VAFA(GradientAttack):
             shared=self.shared_table,
         )
 
-    def _excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+    def excess(self, clean: Tensor, adv: Tensor) -> Tensor:
+        """Return by how much each sample is beyond the budget, ``(B,)``."""
         return self._table(clean).excess(adv)
 
     def _with_similarity(self, inputs: Tensor, objective: LossObjective) -> LossObjective | PenalizedObjective:

@@ -107,7 +107,7 @@ def headline(subject: AuditedModel, attack: Attack | None = None) -> tuple[Attac
 class Emptied(AttackWrapper):
     """Run a targeted attack towards a segmentation of background alone."""
 
-    def _search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
+    def search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
         return self.attack.run(inputs, torch.zeros_like(targets), network)
 
 
