@@ -14,6 +14,7 @@ from vafa_monai.audit import engine as document_module
 from vafa_monai.audit.engine import audit_document
 from vafa_monai.losses import MaskedCrossEntropyLoss
 from vafa_monai.results.audit import parse_audit
+from vafa_monai.results.provenance import case_input
 
 SCHEMA = json.loads(Path(document_module.__file__).with_name("audit.schema.json").read_text())
 CHEAP = [check for check in CHECKS if check.name not in ("controls", "unseen", "transfer", "black_box")]
@@ -58,6 +59,7 @@ def test_everything_that_makes_the_audit_is_said(documents, plain):
     assert settings["steps"] == plain.settings.steps
     assert settings["attack"] == "VolAA 1 (steps 12, queries 40)"
     assert documents[0]["cases"] == [case.name for case in plain.cases]
+    assert documents[0]["inputs"] == {case.name: case_input(case.image[0]) for case in plain.cases}
 
 
 @pytest.mark.parametrize("key", SCHEMA["required"])

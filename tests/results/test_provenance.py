@@ -2,12 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from monai.inferers import SlidingWindowInferer
 from monai.utils import BlendMode, PytorchPadMode
 
-from vafa_monai.results.provenance import inferer_facts
+from vafa_monai.results.provenance import case_input, inferer_facts
 
 WINDOWS = {"roi_size": (4, 5, 6), "overlap": 0.5}
 
@@ -46,3 +47,12 @@ def test_memory_speed_and_ways_to_write_are_not_told(change):
     facts = inferer_facts(SlidingWindowInferer(**WINDOWS | change))
     assert facts == inferer_facts(SlidingWindowInferer(**WINDOWS)) == json.loads(json.dumps(facts))
     assert facts["mode"] == "constant"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_input_is_told_by_shape_mean_and_deviation_of_all_its_voxels(dtype):
+    volume = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)).to(dtype)
+    told, voxels = case_input(volume), volume.numpy().astype(np.float64)
+    assert told["shape"] == [2, 3, 4, 5]
+    assert (told["mean"], told["std"]) == pytest.approx((voxels.mean(), voxels.std(ddof=0)), abs=1e-6)
+    assert case_input(volume[:1, :1, :1, :1])["std"] == 0

@@ -337,4 +337,4 @@ class Check:
     name: str
     title: str
     meaning: str
-    run: Callable[[AuditedModel], CheckResult] = field(repr=False, compare=False)
+    run: Callable[[AuditedModel], CheckResult] = field(repr=False)

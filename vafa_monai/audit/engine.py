@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vafa_monai.audit.audit_attacks import ensemble
-from vafa_monai.audit.audited_model import AuditCase, AuditedModel, Check, CheckResult, Status
+from vafa_monai.audit.audited_model import AuditedModel, Check, CheckResult, Status
 from vafa_monai.audit.clean_checks import CLEAN_CHECKS, CONTROL_CHECKS
 from vafa_monai.audit.data_checks import DATA_CHECKS, FILE_CHECKS, METRIC_CHECKS
 from vafa_monai.audit.network_checks import GRADIENT_CHECKS, NETWORK_CHECKS
 from vafa_monai.audit.strength_checks import BUDGET_CHECKS, STRENGTH_CHECKS
 from vafa_monai.audit.unseen_checks import UNSEEN_CHECKS, audit_curves
 from vafa_monai.results.audit import AUDIT_SCHEMA
+from vafa_monai.results.provenance import case_input
 
 __all__ = ["CHECKS", "AuditRun", "as_json", "audit_document", "run_audit"]
 
@@ -145,7 +146,7 @@ def audit_document(
         "settings": as_json(settings),
         "classes": list(subject.classes),
         "cases": [case.name for case in subject.cases],
-        "inputs": {case.name: _input(case) for case in subject.cases},
+        "inputs": {case.name: case_input(case.image[0]) for case in subject.cases},
         "command": command,
         "versions": dict(versions),
         "device": device,
@@ -154,13 +155,6 @@ def audit_document(
         "curves": run.curves,
         "cost": run.cost,
     }
-
-
-def _input(case: AuditCase) -> dict[str, Any]:
-    """Return what tells apart how the image of a case was prepared, as a result has it."""
-    plain = case.image[0].detach().double()
-    mean, std = plain.mean().item(), plain.std(correction=0).item()
-    return {"shape": list(plain.shape), "mean": round(mean, 6), "std": round(std, 6)}
 
 
 def _entry(check: Check, finding: CheckResult) -> dict[str, Any]:
