@@ -219,7 +219,7 @@ def test_trained_model_is_audited(trained, place, tmp_path):
     output = run("vafa-monai", "audit_nnunet", trained[0], raw / "imagesTs", raw / "labelsTs", *words)
     assert "verdict:" in output
     document = json.loads((tmp_path / "audit.json").read_text())
-    schema = json.loads((Path(vafa_monai.audit.__file__).parent / "audit.schema.json").read_text())
+    schema = json.loads((Path(vafa_monai.__file__).parent / "results" / "schemas" / "audit.schema.json").read_text())
     jsonschema.validate(document, schema)
     assert document["classes"] == list(CLASSES)
     assert document["cases"] == ["ball_6"]

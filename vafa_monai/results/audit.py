@@ -1,60 +1,87 @@
-"""The audit of a model, read from its JSON file: verdict, checks and curves; nothing is judged here."""
+"""The audit of a model, as its JSON file has it: verdict, checks and curves; nothing is judged here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from vafa_monai.results.json_file import numbers, read_document, require, require_kinds, require_texts
+from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
-__all__ = ["AUDIT_SCHEMA", "Audit", "AuditCheck", "Curve", "load_audits", "parse_audit"]
+from vafa_monai.results.document import (
+    Amount,
+    As,
+    Count,
+    Document,
+    Name,
+    Number,
+    Share,
+    Text,
+    Whole,
+    fault,
+    parse,
+    read_document,
+    require,
+)
+
+__all__ = ["AUDIT_SCHEMA", "Audit", "AuditCheck", "Checkpoint", "Cost", "Curve", "Look", "load_audits", "parse_audit"]
 
 AUDIT_SCHEMA = "vafa_monai.audit/1"
 AUDIT_FILE = "audit.json"
-VERDICTS = ("PASS", "WARN", "FAIL")
-STATUSES = (*VERDICTS, "SKIP")
-KINDS: Mapping[str, tuple[type, ...]] = {
-    "verdict": (str,),
-    "model": (str,),
-    "checkpoint": (dict, type(None)),
-    "seed": (int,),
-    "settings": (dict,),
-    "classes": (list,),
-    "cases": (list,),
-    "command": (str, type(None)),
-    "versions": (dict,),
-    "device": (str,),
-    "seconds": (int, float),
-    "checks": (list,),
-    "curves": (list,),
-    "cost": (dict,),
-}
-CHECK_TEXTS = ("id", "name", "title", "status", "unit", "sentence", "meaning")
-CURVE_KINDS: Mapping[str, tuple[type, ...]] = {
-    "name": (str,),
-    "x_label": (str,),
-    "x_unit": (str,),
-    "x": (list,),
-    "dice": (list,),
-    "dice_per_class": (list,),
-}
 
 
-@dataclass(frozen=True, kw_only=True)
-class AuditCheck:
+class Checkpoint(Document):
+    """The file of the weights, and its SHA-256; ``None`` where it is not known."""
+
+    path: Text | None = None
+    sha256: Text | None = None
+
+
+class Cost(Document):
+    """Windows that passed the network forward and backward; ``None`` if they were not counted."""
+
+    forward: Count | None
+    backward: Count | None
+
+
+class Look(Document):
+    """What tells apart how an image was prepared: shape ``(C, H, W, D)``, mean and deviation of its intensities."""
+
+    shape: tuple[Annotated[Count, Field(gt=0)], ...]
+    mean: Number
+    std: Number
+
+
+class AuditSettings(Document):
+    """What an audit asked with, as far as a report speaks of it."""
+
+    eps: Number | None = None
+    q_max: Number | None = None
+    block_size: tuple[Number, ...] | None = None
+    value_range: tuple[Number, ...] | None = None
+
+
+class Details(Document):
+    """What a check tells beside its figure, as far as a report quotes it: a mean DSC and the ends of its interval."""
+
+    mean: Number | None = None
+    low: Number | None = None
+    high: Number | None = None
+
+
+class AuditCheck(Document):
     """One check: what was found, where the limit is, and what it means if the check does not pass."""
 
-    id: str
-    name: str
-    title: str
-    status: str
-    value: float | None
-    limit: float | None
-    unit: str
-    sentence: str
-    meaning: str
+    id: Text
+    name: Text
+    title: Text
+    status: Literal["PASS", "WARN", "FAIL", "SKIP"]
+    value: Number | None
+    limit: Number | None
+    unit: Text
+    sentence: Text
+    meaning: Text
+    details: Annotated[dict[str, Any], As(Details)] = Field(default_factory=dict)
 
     @property
     def severity(self) -> int:
@@ -62,35 +89,78 @@ class AuditCheck:
         return ("FAIL", "WARN", "PASS", "SKIP").index(self.status)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Curve:
+class Curve(Document):
     """Foreground DSC over a budget or a number of steps; ``None`` where it is undefined."""
 
-    name: str
-    x_label: str
-    x_unit: str
-    x: tuple[float, ...]
-    dice: tuple[float | None, ...]
+    name: Text
+    x_label: Text
+    x_unit: Text
+    x: Annotated[tuple[Number, ...], Field(min_length=1)]
+    dice: Annotated[tuple[Share | None, ...], Field(min_length=1)]
+    dice_per_class: tuple[tuple[Share | None, ...], ...]
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Curve:
+        if len(self.x) != len(self.dice):
+            raise fault("x", f"have a number for each of the {len(self.dice)} DSC", self.x)
+        return self
 
 
-@dataclass(frozen=True, kw_only=True)
-class Audit:
-    """What an audit found about one checkpoint.
+class Audit(Document):
+    """What an audit found about one checkpoint."""
 
-    Args:
-        sha256: hash of the weights that were audited, or ``None`` if the audit does not say.
-        document: the JSON document as it was read.
-    """
-
-    model: str
-    verdict: str
-    sha256: str | None
-    command: str | None
+    schema_: Literal["vafa_monai.audit/1"] = Field(alias="schema")
+    verdict: Literal["PASS", "WARN", "FAIL"]
+    model: Name
+    checkpoint: Checkpoint | None
+    seed: Whole
+    settings: Annotated[dict[str, Any], As(AuditSettings)]
+    classes: tuple[Text, ...]
+    cases: tuple[Text, ...]
+    inputs: dict[str, Look] | None = None
+    command: Text | None
+    versions: dict[str, Text]
+    device: Text
+    seconds: Amount
     checks: tuple[AuditCheck, ...]
     curves: tuple[Curve, ...]
-    forward: int | None
-    backward: int | None
-    document: Mapping[str, Any] = field(repr=False, compare=False)
+    cost: Cost
+    _document: Mapping[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep(cls, content: Any, check: ModelWrapValidatorHandler[Audit]) -> Audit:
+        found = check(content)
+        found._document = content if isinstance(content, Mapping) else content.document
+        return found
+
+    @model_validator(mode="after")
+    def _check_verdict(self) -> Audit:
+        found = {check.status for check in self.checks}
+        worst = next((status for status in ("FAIL", "WARN") if status in found), "PASS")
+        if self.verdict != worst:
+            raise fault("verdict", f"be that of its checks, {worst}", self.verdict)
+        return self
+
+    @property
+    def document(self) -> Mapping[str, Any]:
+        """The JSON document as it was read."""
+        return self._document
+
+    @property
+    def sha256(self) -> str | None:
+        """The hash of the weights that were audited, or ``None`` if the audit does not say."""
+        return None if self.checkpoint is None else self.checkpoint.sha256
+
+    @property
+    def forward(self) -> int | None:
+        """Windows that passed the network forward."""
+        return self.cost.forward
+
+    @property
+    def backward(self) -> int | None:
+        """Windows that passed it backward."""
+        return self.cost.backward
 
     def of_status(self, status: str) -> list[AuditCheck]:
         """Return the checks that ended so."""
@@ -113,45 +183,9 @@ def load_audits(results_dir: str | Path) -> dict[str, Audit]:
 
 
 def parse_audit(document: Mapping[str, Any], name: str) -> Audit:
-    """Turn a JSON document into an audit; ``name`` is said in errors."""
-    require(document.get("schema") == AUDIT_SCHEMA, f"schema of {name}", f"be {AUDIT_SCHEMA!r}", document.get("schema"))
-    require_kinds(document, KINDS, name)
-    require(document["verdict"] in VERDICTS, f"verdict of {name}", f"be one of {VERDICTS}", document["verdict"])
-    require_texts({"sha256": (document["checkpoint"] or {}).get("sha256")}, f"checkpoint of {name}", undefined=True)
-    require_texts(document["versions"], f"versions of {name}")
-    for key in ("classes", "cases"):
-        require_texts({str(n): one for n, one in enumerate(document[key])}, f"{key} of {name}")
-    numbers(document, ("seconds",), name)
-    cost = numbers(document["cost"], ("forward", "backward"), f"cost of {name}")
-    checks = tuple(_parse_check(check, name) for check in document["checks"])
-    found = {check.status for check in checks}
-    worst = next((status for status in ("FAIL", "WARN") if status in found), "PASS")
-    require(document["verdict"] == worst, f"verdict of {name}", f"be that of its checks, {worst}", document["verdict"])
-    return Audit(
-        **{key: document[key] for key in ("model", "verdict", "command")},
-        sha256=(document["checkpoint"] or {}).get("sha256"),
-        checks=checks,
-        curves=tuple(_parse_curve(curve, name) for curve in document["curves"]),
-        **cost,
-        document=document,
-    )
+    """Turn a JSON document into an audit; ``name`` is said in errors.
 
-
-def _parse_check(check: Any, name: str) -> AuditCheck:
-    """Turn one entry of ``checks`` into a check."""
-    require(isinstance(check, dict), f"checks of {name}", "be objects", check)
-    where = f"check {check.get('id')!r} of {name}"
-    require_kinds(check, dict.fromkeys(CHECK_TEXTS, (str,)), where)
-    require(check["status"] in STATUSES, f"status of {where}", f"be one of {STATUSES}", check["status"])
-    return AuditCheck(**{key: check[key] for key in CHECK_TEXTS}, **numbers(check, ("value", "limit"), where))
-
-
-def _parse_curve(curve: Any, name: str) -> Curve:
-    """Turn one entry of ``curves`` into a curve."""
-    require(isinstance(curve, dict), f"curves of {name}", "be objects", curve)
-    where = f"curve {curve.get('name')!r} of {name}"
-    require_kinds(curve, CURVE_KINDS, where)
-    columns = [numbers(dict(enumerate(curve[key])), range(len(curve[key])), where, key) for key in ("x", "dice")]
-    x, dice = (tuple(column.values()) for column in columns)
-    require(None not in x and len(x) == len(dice) > 0, f"x of {where}", "have a number for each DSC", x)
-    return Curve(**{key: curve[key] for key in ("name", "x_label", "x_unit")}, x=x, dice=dice)
+    Raises:
+        ValueError: in one sentence, if the document is not as the schema ``vafa_monai.audit/1`` says.
+    """
+    return parse(Audit, document, name)

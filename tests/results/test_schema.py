@@ -1,0 +1,32 @@
+"""The published schemas: made from the shapes that are read; ``python -m tests.results.test_schema`` writes them."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+import vafa_monai
+from vafa_monai.results.audit import AUDIT_SCHEMA, Audit
+from vafa_monai.results.document import schema_text
+
+FOLDER = Path(vafa_monai.__file__).parent / "results" / "schemas"
+SHAPES = {
+    "audit": (Audit, AUDIT_SCHEMA),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_published_schema_is_that_of_the_shape(name):
+    text = schema_text(*SHAPES[name])
+    jsonschema.Draft202012Validator.check_schema(json.loads(text))
+    assert (FOLDER / f"{name}.schema.json").read_text(encoding="utf-8") == text
+
+
+def test_no_schema_is_left_over():
+    assert {path.name for path in FOLDER.iterdir()} == {f"{name}.schema.json" for name in SHAPES}
+
+
+if __name__ == "__main__":
+    for name, shape in SHAPES.items():
+        (FOLDER / f"{name}.schema.json").write_text(schema_text(*shape), encoding="utf-8")
