@@ -130,6 +130,26 @@ def test_files_belong_to_known_packages():
     assert [name for name in FILES if package_of(name) not in {"", "networks", *ORDER}] == []
 
 
+def bound_names(source: str) -> list[str]:
+    """Return every name that a module binds at its top level, as often as it does."""
+    nodes = [node for node in ast.parse(source).body if not isinstance(node, ast.ImportFrom | ast.Import)]
+    targets = [
+        target
+        for node in nodes
+        for target in (node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)])
+        if target is not None and not isinstance(node, ast.AugAssign)
+    ]
+    names = [one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name)]
+    return [*names, *(node.name for node in nodes if hasattr(node, "name"))]
+
+
+def test_no_module_binds_a_name_twice():
+    """The second silently takes the place of the first, for all functions of the file."""
+    names = {name: bound_names(source) for name, source in FILES.items()}
+    twice = {name: sorted({one for one in found if found.count(one) > 1}) for name, found in names.items()}
+    assert {name: found for name, found in twice.items() if found} == {}
+
+
 def test_imports_point_the_right_way():
     wrong = {
         name: imported

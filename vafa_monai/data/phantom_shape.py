@@ -220,13 +220,14 @@ ANATOMY = {  # radius of the left ventricle, thickness of its wall, radius of th
     "NOR": (24, 9, 1.0, 0.7),
     "RV": (22, 9, 1.25, 0.76),
 }
-VOXELS, SPACING = (75, 69), 1.8  # at size 1, in the plane; mm
+HEART_VOXELS, HEART_SPACING = (75, 69), 1.8  # at size 1, in the plane; mm
 SLICES = (8.0, 10.0)  # mm
 LENGTH = 58.0  # of the left ventricle from base to apex in mm
-AIR, FAT, MUSCLE, LUNG = 20, 21, 22, 23
-TISSUE = {0: 110.0, AIR: 4.0, FAT: 235.0, MUSCLE: 70.0, LUNG: 16.0}
+HEART_AIR, HEART_FAT, HEART_MUSCLE, HEART_LUNG = 20, 21, 22, 23
+TISSUE = {0: 110.0, HEART_AIR: 4.0, HEART_FAT: 235.0, HEART_MUSCLE: 70.0, HEART_LUNG: 16.0}
 CLASSES = {1: 168.0, 2: 88.0, 3: 200.0}
-CONTRAST, NOISE, BIAS = 3.0, 7.0, 0.12  # spread of means and noise at the scale of the means; share across the field
+HEART_CONTRAST, HEART_NOISE = 3.0, 7.0  # spread of means, and of noise at their scale
+BIAS = 0.12  # share across the field
 
 
 def group_of(number: int) -> str:
@@ -257,10 +258,10 @@ class Heart:
             size: voxels along an axis of the plane, relative to about 75 x 69; the number of slices stays 7 to 11.
         """
         radius, wall, right, shrink = ANATOMY[group]
-        counts = [max(8, round(count * size * rng.uniform(0.94, 1.06))) for count in VOXELS]
+        counts = [max(8, round(count * size * rng.uniform(0.94, 1.06))) for count in HEART_VOXELS]
         thickness = float(rng.choice(SLICES))
         slices = int(np.ceil((LENGTH + wall) / thickness)) + int(rng.integers(0, 3))
-        edge = SPACING * VOXELS[0] / counts[0]
+        edge = HEART_SPACING * HEART_VOXELS[0] / counts[0]
         top = float(rng.uniform(0, 8))  # of the uppermost slice above the base of the heart
         middle = (float(rng.normal(6, 2)), float(rng.normal(0, 2)), top - thickness * (slices - 1) / 2)
         grid = Grid((counts[0], counts[1], slices), (float(edge), float(edge), thickness), middle)
@@ -270,7 +271,7 @@ class Heart:
             wall=wall * float(rng.uniform(0.94, 1.06)),
             right=right * float(rng.uniform(0.95, 1.05)),
             shrink=shrink,
-            means=TISSUE | {code: mean + float(rng.normal(0, CONTRAST)) for code, mean in CLASSES.items()},
+            means=TISSUE | {code: mean + float(rng.normal(0, HEART_CONTRAST)) for code, mean in CLASSES.items()},
             scale=10 ** float(rng.uniform(0, 1)),
             slope=rng.uniform(-BIAS, BIAS, 3),
         )
@@ -281,9 +282,9 @@ class Heart:
         for code, shape in (*_chest(), *self._ventricles(self.shrink if systole else 1.0)):
             self.grid.paint(codes, shape, code)
         clean = blurred_means(codes, self.means) * self._bias()
-        real, imaginary = (rng.normal(0, NOISE, clean.shape) for _ in range(2))
+        real, imaginary = (rng.normal(0, HEART_NOISE, clean.shape) for _ in range(2))
         image = self.scale * np.hypot(clean + real, imaginary)  # Rician noise, as of magnitude images
-        return image.astype(np.float32), np.where(codes < AIR, codes, 0).astype(np.uint8)
+        return image.astype(np.float32), np.where(codes < HEART_AIR, codes, 0).astype(np.uint8)
 
     def _ventricles(self, shrink: float) -> Iterator[tuple[int, Shape]]:
         """Yield right ventricle, myocardium and left ventricle, cut off at the base, z = 0."""
@@ -292,7 +293,7 @@ class Heart:
         outer = radius + wall
         length = LENGTH * (0.85 + 0.15 * shrink)
         crescent = 0.62 * outer * self.right
-        yield FAT, Ellipsoid((0, 0, 0), (outer + 6, outer + 6, length + wall + 6), 4)
+        yield HEART_FAT, Ellipsoid((0, 0, 0), (outer + 6, outer + 6, length + wall + 6), 4)
         yield 1, Ellipsoid((outer + 0.1 * crescent, 6, 0), (1.1 * crescent, 1.3 * crescent, 0.85 * length), 0)
         yield 2, Ellipsoid((0, 0, 0), (outer, outer, length + 0.6 * wall), 0)
         yield 3, Ellipsoid((0, 0, 0), (radius, radius, length - 0.4 * wall), 0)
@@ -306,7 +307,7 @@ class Heart:
 def _chest() -> Iterator[tuple[int, Shape]]:
     """Yield what is around the heart."""
     long = 1e4
-    yield LUNG, Ellipsoid((-70, 10, 0), (34, 60, long))
-    yield LUNG, Ellipsoid((64, -64, 0), (50, 44, long))
-    yield FAT, Ellipsoid((30, 88, 0), (160, 34, long))
-    yield MUSCLE, Ellipsoid((30, 96, 0), (160, 34, long))
+    yield HEART_LUNG, Ellipsoid((-70, 10, 0), (34, 60, long))
+    yield HEART_LUNG, Ellipsoid((64, -64, 0), (50, 44, long))
+    yield HEART_FAT, Ellipsoid((30, 88, 0), (160, 34, long))
+    yield HEART_MUSCLE, Ellipsoid((30, 96, 0), (160, 34, long))
