@@ -52,7 +52,7 @@ NAMES = {
     "vafa_monai.handlers": """
         AdversarialKeys AdversarialSaver AdversarialTrainingHandler AttackHandler HausdorffDistance95
         NormalizedSurfaceDice OrganPresence PerceptualSimilarity ResumableTraining
-        RobustnessReport WeightAverage WeightPerturbation averaged_network
+        RobustScore RobustnessReport WeightAverage WeightPerturbation averaged_network
     """,
     "vafa_monai.networks": "UNETRPP convert_unetr_weights load_official_unetrpp",
     "vafa_monai.reports": "attack_figure build_report dice_chart",

@@ -116,3 +116,19 @@ def test_bad_input_ends_with_one_sentence_before_anything_is_written(recipe, ove
     assert sentence in told
     assert sorted(path.name for path in (folder / "models").iterdir() if not path.name.startswith(".")) == ["model.pt"]
     assert not (folder / "eval").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_two_ranks_harden_together_by_every_recipe(recipe, start, small, run_chain, tmp_path):
+    """With averaged and perturbed weights; the default suite does it for one recipe without."""
+    folder = Path(shutil.copytree(start, tmp_path / start.name))
+    more = {"windows_per_epoch": 8, "block_size": "[8,8,8]", "average_decay": 0.9, "perturbation": 0.01}
+    more |= {} if recipe == "n_fgsm" else {"attack_steps": 1}
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    chain = ["train", "harden", f"hardening/{recipe}", "multi_gpu_train"]
+    code, output = run_chain(chain, small | {"epochs": 1} | more, folder, launcher=launcher)
+    assert code == 0, output[-3000:]
+    state = torch.load(folder / "eval" / "resume" / f"model_{recipe}" / "checkpoint_epoch=1.pt", weights_only=True)
+    assert len(state["random"]) == 2
+    torch.testing.assert_close(weights(folder, f"model_{recipe}"), state["validated"], rtol=0, atol=0)

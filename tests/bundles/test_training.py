@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 
+from vafa_monai.data import sha256
 from vafa_monai.runs import BundleRun
 
 FORK = multiprocessing.get_context("fork")
@@ -347,6 +348,73 @@ def test_deleted_model_is_trained_again_to_the_same_weights(unbroken, bundle, co
     assert code == 0, told
     assert "model.pt is missing: its training starts anew" in told
     assert_same(unbroken, bundle)
+
+
+# What selects a hardened model
+
+MIXED = OVERLAYS["model_mixed.pt"]
+
+
+def test_record_beside_the_model_says_what_made_and_selected_it(unbroken):
+    record = json.loads((unbroken / "models" / "model_mixed.training.json").read_text())
+    assert record["sha256"] == sha256(unbroken / "models" / "model_mixed.pt")
+    attack = record["statement"]["validation_attack"]
+    assert (attack["_target_"], attack["steps"], attack["eps"]) == ("vafa_monai.attacks.PGD", 5, 4 / 255)
+    assert [one["_target_"].rpartition(".")[2] for one in record["statement"]["threats"]] == [
+        "PGD",
+        "FrequencyPGD",
+        "VAFA",
+    ]
+    selection = record["selection"]
+    names = ("val_robust_score", "val_mean_dice", "val_mean_dice_adv")
+    assert selection["metric"] == names[0]
+    scores = [[one[name] for name in names] for one in selection["validations"]]
+    assert [one["epoch"] for one in selection["validations"]] == [1, 2, 3]
+    assert all(score == pytest.approx((clean + attacked) / 2) for score, clean, attacked in scores)
+    assert all(clean > attacked for _, clean, attacked in scores)
+    assert selection["best"]["score"] == max(score for score, *_ in scores)
+    assert record["facts"]["average_decay"] == 0.9
+
+
+def test_hardening_ends_where_no_validation_is_better_and_stays_ended(bundle, complete):
+    settings = {"epochs": 9, "learning_rate": 1e-20, "patience": 2, "resume_interval": 5, "model_file": "early.pt"}
+    code, told = complete(bundle, MIXED, **settings)
+    assert code == 0, told
+    assert "no better score in 2 validations: the training ends" in told
+    record = json.loads((bundle / "models" / "early.training.json").read_text())
+    assert record["selection"]["stopped_early"] is True
+    assert (record["selection"]["epochs"], record["selection"]["best"]["epoch"]) == (3, 1)
+    before = content(bundle)
+    code, told = complete(bundle, MIXED, **settings)
+    assert (code, "done already" in told) == (0, True), told
+    assert content(bundle) == before
+    code, told = complete(bundle, MIXED, **{**settings, "patience": 0})
+    assert (code, "patience must be a whole number from 1 on, got 0." in told) == (1, True), told
+
+
+def test_hardening_opens_no_test_case(unbroken, bundle, dataset_dir, complete, tmp_path):
+    """Where the test cases are away it ends with the same bytes."""
+    data = Path(shutil.copytree(dataset_dir, tmp_path / "data"))
+    for kind in ("images", "labels"):
+        shutil.rmtree(data / f"{kind}Ts")
+    shutil.rmtree(bundle / "eval")
+    (bundle / "models" / "model_mixed.pt").unlink()
+    code, told = complete(bundle, MIXED, dataset_dir=str(data))
+    assert code == 0, told
+    assert "3 of 3 images of the part 'test' are not here: not compared" in told
+    assert_same(unbroken, bundle, "model_mixed.pt")
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_hardening_on_a_case_of_another_part_is_refused(part, bundle, dataset_dir, complete, tmp_path):
+    data = Path(shutil.copytree(dataset_dir, tmp_path / "data"))
+    listed = json.loads((data / "dataset.json").read_text())
+    shutil.copy(data / listed["training"][0]["image"], data / listed[part][0]["image"])
+    before = content(bundle)
+    code, told = complete(bundle, MIXED, dataset_dir=str(data))
+    assert code == 1
+    assert f"(training) and '{data / listed[part][0]['image']}' ({part})." in told
+    assert content(bundle) == before
 
 
 # Damaged pieces

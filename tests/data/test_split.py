@@ -121,6 +121,17 @@ def test_every_name_that_stands_twice_gets_a_sentence():
 CASE = {"image": "imagesTs/a.nii.gz", "label": "labelsTs/a.nii.gz"}
 
 
+def test_part_that_may_be_missing_is_empty_then(tmp_path):
+    case = {"image": "image.nii.gz", "label": "label.nii.gz"}
+    path = write(tmp_path / "dataset.json", {"training": [case], "validation": []})
+    for part in ("test", "validation"):
+        assert read_datalist(path, part, required=False) == []
+    assert read_datalist(tmp_path / "none.json", "test", required=False) == []
+    assert len(read_datalist(path, "training", required=False)) == 1
+    with pytest.raises(ValueError, match="each with paths as 'image' and 'label'"):
+        read_datalist(write(path, {"test": [{"image": "a"}]}), "test", required=False)
+
+
 @pytest.mark.parametrize(
     "case", [CASE, CASE | {"image": ["a/t1.nii.gz", "a/t2.nii.gz"], "fold": 0}], ids=["one", "list"]
 )

@@ -16,6 +16,7 @@ from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 from monai.utils import convert_to_tensor
 
 from vafa_monai.data.files import file_name
+from vafa_monai.data.overlap import require_apart
 from vafa_monai.data.preparation import AFFINE_TOLERANCE
 from vafa_monai.data.volume import displacement, require_whole
 
@@ -26,7 +27,7 @@ KINDS = ("image", "label")
 RANGE_TOLERANCE = 1e-4  # of the width of value_range
 
 
-def check_cases(
+def check_cases(  # noqa: PLR0913 - each is a check of its own
     data: Sequence[Mapping[str, Any]],
     *,
     num_classes: int,
@@ -35,6 +36,7 @@ def check_cases(
     roi_size: Sequence[int] | None = None,
     in_channels: int | None = None,
     unique_names: bool = False,
+    apart: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     exit_on_error: bool = False,
 ) -> None:
     """Refuse cases that cannot be trained on or attacked, each with one sentence.
@@ -48,13 +50,15 @@ def check_cases(
         roi_size: window of the network in voxels; a smaller volume is refused.
         in_channels: channels that the network takes; an image of any other number after ``preprocessing`` is refused.
         unique_names: refuse two images of one file name, but for its ending and case: results could not be told apart.
+        apart: parts of the dataset by name that must share no image, by content; what is not here is not compared.
         exit_on_error: end the process with the sentence and exit code 1, as configs do, instead of raising.
 
     Raises:
         ValueError: if there is no case, a file is missing, damaged, of colors or complex numbers, or needs more memory
             than itself and ``VAFA_MONAI_LARGEST_GB`` allow; an image has NaN or is constant, a label is outside the
             classes, image and label differ in shape or by a tenth of a voxel in place, an intensity is outside
-            ``value_range``, or a volume is smaller than the window or has other channels than the network takes.
+            ``value_range``, a volume is smaller than the window or has other channels than the network takes, or two
+            parts share an image.
     """
     try:
         _check_list(data, unique_names)
@@ -63,6 +67,7 @@ def check_cases(
             _check_loaded(case, loader, num_classes)
             if preprocessing is not None:
                 _check_preprocessed(case, preprocessing, num_classes, value_range, roi_size, in_channels)
+        require_apart(apart or {})
     except ValueError as error:
         _fail(error, exit_on_error)
     logger.info("checked %d cases", len(data))

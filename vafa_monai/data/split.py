@@ -84,19 +84,26 @@ def complete_split(split: Mapping[str, Sequence[str]], validation: int | None, d
     return {part: sorted(split[part]) for part in PARTS}
 
 
-def read_datalist(path: str | Path, part: str, exit_on_error: bool = False) -> list[dict[str, Any]]:
+def read_datalist(
+    path: str | Path, part: str, exit_on_error: bool = False, required: bool = True
+) -> list[dict[str, Any]]:
     """Return the cases of a part of a ``dataset.json``, with the paths that MONAI makes of them.
 
     Args:
         path: the file, in the form of the Medical Segmentation Decathlon.
         part: ``"training"``, ``"validation"``, ``"test"`` or another key of a list of cases.
         exit_on_error: end the process with the sentence and exit code 1, as configs do, instead of raising.
+        required: ``False`` returns an empty list where there is no file or no such part.
 
     Raises:
         ValueError: if the file is no such list, or has no case of this part.
     """
+    if not required and not Path(path).is_file():
+        return []
     try:
         content = read_json(path, "datalist")
+        if not required and not content.get(part):
+            return []
         rule = f"datalist must have a list of cases as {part!r}"
         listed = content.get(part)
         if not isinstance(listed, list) or not listed:

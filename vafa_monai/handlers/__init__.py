@@ -5,6 +5,7 @@ from vafa_monai.handlers.attack import AdversarialTrainingHandler, AttackHandler
 from vafa_monai.handlers.batch import AdversarialKeys
 from vafa_monai.handlers.metric import HausdorffDistance95, NormalizedSurfaceDice, OrganPresence, PerceptualSimilarity
 from vafa_monai.handlers.resumable_training import ResumableTraining
+from vafa_monai.handlers.robust_score import RobustScore
 from vafa_monai.handlers.robustness_report import RobustnessReport
 from vafa_monai.handlers.weight_average import WeightAverage, averaged_network
 from vafa_monai.handlers.weight_perturbation import WeightPerturbation
@@ -19,6 +20,7 @@ __all__ = [
     "OrganPresence",
     "PerceptualSimilarity",
     "ResumableTraining",
+    "RobustScore",
     "RobustnessReport",
     "WeightAverage",
     "WeightPerturbation",

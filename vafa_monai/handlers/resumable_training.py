@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 import signal
 import sys
 import threading
@@ -14,18 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from filelock import FileLock, Timeout
 from ignite.engine import Events
 from ignite.handlers import Checkpoint
-from monai.transforms import Transform
 from torch import nn
-from torch.utils.data import Dataset
 
 from vafa_monai.data.checkpoint import read_checkpoint
 from vafa_monai.data.files import sha256, whole_file
+from vafa_monai.handlers.random_state import random_states, set_random_states
 from vafa_monai.handlers.training_record import ANEW, TrainingRecord, running_config, training_facts
 
 __all__ = ["ResumableTraining"]
@@ -55,6 +52,10 @@ class ResumableTraining:
         start_file: weights that the training starts from, if they are not random.
         resume: ``False`` starts anew, whatever ``resume_dir`` holds.
         resume_interval: epochs from one state to the next.
+        patience: end the training after so many validations without a better score; ``None`` never does. Robust models
+            overfit: attacked cases get worse while the loss still falls (Rice et al., ICML 2020,
+            https://arxiv.org/abs/2002.11569).
+        statement: what is to be told of the training beside its config, as JSON, such as the attack of its validation.
         own_start: another handler brings the weights to start from: every call is a training of its own, which neither
             reads nor writes ``resume_dir``.
         config: the config that the training is made of; by default the one that this object is being built from.
@@ -70,6 +71,8 @@ class ResumableTraining:
     start_file: str | Path | None = None
     resume: bool = True
     resume_interval: int = 1
+    patience: int | None = None
+    statement: Mapping[str, Any] | None = None
     own_start: bool = False
     config: Mapping[str, Any] = field(default_factory=running_config)
     exit_on_error: bool = False
@@ -144,7 +147,8 @@ class ResumableTraining:
 
     def _require_possible(self) -> None:
         """Refuse at the start what would leave no model at the end."""
-        for name in ("epochs", "val_interval", "resume_interval"):
+        names = ["epochs", "val_interval", "resume_interval", *([] if self.patience is None else ["patience"])]
+        for name in names:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a whole number from 1 on, got {value!r}.")
@@ -183,12 +187,14 @@ class _Watch:
         if _bare(evaluator.network) is not _bare(self.network):  # such as an average of its weights
             self.objects["validated"] = evaluator.network
         self.best: dict[str, Any] | None = None if training.state is None else training.state["best"]
+        self.history: list[dict[str, Any]] = [] if training.state is None else list(training.state.get("history", []))
+        self.stopped = training.state is not None and bool(training.state.get("stopped"))
         self.fault: str | None = None
 
     def run(self) -> None:
         """Train, unless that was done."""
         training, found, state = self.training, self.training.state, self.trainer.state
-        state.done_before = found is not None and found["epoch"] == training.epochs
+        state.done_before = found is not None and (found["epoch"] == training.epochs or self.stopped)
         if found is not None and state.done_before:
             state.epoch, state.iteration = found["epoch"], found["trainer"]["iteration"]
             logger.info("done already: %s", self._told())
@@ -200,6 +206,7 @@ class _Watch:
         if self.best is None or not training.model_path.is_file():
             got = f"none in {state.epoch} epochs, so {str(training.model_path)!r} is not its model"
             raise ValueError(f"training must have a finite score in one validation at least, got {got}.")
+        self._publish()
         if not state.done_before:
             logger.info("done: %s", self._told())
 
@@ -211,7 +218,7 @@ class _Watch:
 
     def _attach(self) -> None:
         """Come behind all other handlers, so that a state is the last that happens in an epoch."""
-        self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._keep_best)
+        self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._judge)
         self.trainer.add_event_handler(Events.ITERATION_COMPLETED, self._require_finite_loss)
         if not self.training.own_start:
             self.trainer.add_event_handler(Events.STARTED, self._restore)
@@ -230,7 +237,7 @@ class _Watch:
             self.evaluator.state.best_metric = self.best["score"]
             self.evaluator.state.best_metric_epoch = self.best["epoch"]
         if _rank() < len(state["random"]):
-            _set_random_states(state["random"][_rank()], self.trainer)
+            set_random_states(state["random"][_rank()], self.trainer)
         logger.info("goes on after epoch %d with %s", state["epoch"], self.training.model_path)
 
     def _require_finite_loss(self) -> None:
@@ -256,6 +263,31 @@ class _Watch:
                 return False
         return True
 
+    def _judge(self) -> None:
+        """Note what a validation has found, keep the model if it is the best, and end where none is any more."""
+        metrics = {name: float(value) for name, value in self.evaluator.state.metrics.items()}
+        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        self.history.append({"epoch": self.trainer.state.epoch, **finite})
+        self._keep_best()
+        best = 0 if self.best is None else self.best["epoch"]
+        since = sum(1 for one in self.history if one["epoch"] > best)
+        if self.training.patience is not None and since >= self.training.patience and self.fault is None:
+            self.stopped = True
+            logger.info("no better score in %d validations: the training ends", since)
+            self.trainer.terminate()
+
+    def _publish(self) -> None:
+        """Write beside the model what made and selected it."""
+        if _rank() == 0 and self.record is not None:
+            selection = {
+                "metric": self.evaluator.state.key_metric_name,
+                "best": self.best,
+                "validations": self.history,
+                "epochs": self.trainer.state.epoch,
+                "stopped_early": self.stopped,
+            }
+            self.record.publish(selection, self.training.statement)
+
     def _keep_best(self) -> None:
         """Write the model if its score is the best so far; what is no number is never the best."""
         name = self.evaluator.state.key_metric_name
@@ -276,11 +308,12 @@ class _Watch:
     def _save_state(self) -> None:
         """Write all that the next epoch depends on; the state before stays for the case that this one is damaged."""
         epoch = self.trainer.state.epoch
-        if self.fault is not None or (epoch % self.training.resume_interval and epoch != self.training.epochs):
+        due = epoch % self.training.resume_interval == 0 or epoch == self.training.epochs or self.stopped
+        if self.fault is not None or not due:
             return
         if not self._is_sound():
             return
-        states = _of_all_processes(_random_states(self.trainer))
+        states = _of_all_processes(random_states(self.trainer))
         if self.record is not None:
             scaler = self.trainer.scaler
             state = {
@@ -288,6 +321,8 @@ class _Watch:
                 "trainer": dict(self.trainer.state_dict()),
                 "scaler": {} if scaler is None else scaler.state_dict(),
                 "best": self.best,
+                "history": self.history,
+                "stopped": self.stopped,
                 "random": states,
                 "epoch": epoch,
                 "run": self.record.run,
@@ -372,51 +407,3 @@ def _of_all_processes(own: Any) -> list[Any]:
     if len(found) > 1:
         dist.all_gather_object(found, own)
     return found
-
-
-def _random_states(trainer: Any) -> dict[str, Any]:
-    """Return the states of all that draws random numbers, as tensors and numbers."""
-    version, words, gauss = random.getstate()
-    cuda = trainer.state.device.type == "cuda"
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state(trainer.state.device) if cuda else None,
-        "numpy": _numbers(np.random.get_state()),  # noqa: NPY002 - MONAI's transforms draw from it
-        "python": [version, torch.tensor(words), gauss],
-        "transforms": [_numbers(one.R.get_state()) for one in _drawing(trainer.data_loader.dataset)],
-    }
-
-
-def _set_random_states(states: Mapping[str, Any], trainer: Any) -> None:
-    """Undo :func:`_random_states`."""
-    torch.set_rng_state(states["torch"])
-    if states["cuda"] is not None and trainer.state.device.type == "cuda":
-        torch.cuda.set_rng_state(states["cuda"], trainer.state.device)
-    np.random.set_state(_legacy(states["numpy"]))  # noqa: NPY002 - as above
-    version, words, gauss = states["python"]
-    random.setstate((version, tuple(words.tolist()), gauss))
-    for one, state in zip(_drawing(trainer.data_loader.dataset), states["transforms"], strict=True):
-        one.R.set_state(_legacy(state))
-
-
-def _numbers(state: Any) -> list[Any]:
-    """Return numpy's state with its words as a tensor, which a checkpoint that is data may hold."""
-    kind, words, *rest = state
-    return [kind, torch.from_numpy(words.astype(np.int64)), *rest]
-
-
-def _legacy(state: Sequence[Any]) -> tuple[Any, ...]:
-    kind, words, *rest = state
-    return (kind, words.numpy().astype(np.uint32), *rest)
-
-
-def _drawing(one: Any) -> Iterator[Any]:
-    """Yield the dataset and the transforms that draw with a random state of their own, in a fixed order."""
-    if isinstance(one, (list, tuple)):
-        for item in one:
-            yield from _drawing(item)
-    elif isinstance(one, (Dataset, Transform)):
-        if isinstance(getattr(one, "R", None), np.random.RandomState):
-            yield one
-        for item in vars(one).values():
-            yield from _drawing(item)

@@ -22,6 +22,7 @@ __all__ = ["TrainingRecord", "running_config", "training_facts"]
 
 logger = logging.getLogger(__name__)
 RECORD_SCHEMA = "vafa_monai.training/1"
+MODEL_SCHEMA = "vafa_monai.model_training/1"
 SHOWN = 3  # differences in one sentence
 ANEW = "name another model_file, or start anew with --resume False"
 PLACES_AND_MEANS = {  # config ids that change where, how fast and how long, not what
@@ -156,6 +157,24 @@ class TrainingRecord:
     def expect(self, sha: str) -> None:
         """Record the model that is about to replace the one that is there, which a kill may leave in place."""
         self._write([_hash_of(self.model), sha])
+
+    def publish(self, selection: Mapping[str, Any], statement: Mapping[str, Any] | None) -> None:
+        """Write beside the model, as ``<model>.training.json``, what made it and what it was selected by.
+
+        Args:
+            selection: metric, best validation and all validations.
+            statement: what else is to be told.
+        """
+        content = {
+            "schema": MODEL_SCHEMA,
+            "model": self.model.name,
+            "sha256": _hash_of(self.model),
+            "statement": dict(statement or {}),
+            "selection": dict(selection),
+            "facts": dict(self.facts),
+            "versions": versions(),
+        }
+        write_json(self.model.with_suffix(".training.json"), json.loads(json.dumps(content, default=repr)))
 
     def find(self) -> dict[str, Any] | None:
         """Return the newest state of this training, or ``None`` if it has to begin.
