@@ -107,8 +107,9 @@ def prepare(plan: Plan, source: str | Path, output: str | Path) -> Path:
 
 def _check_same_source(output: Path, source: Path, found: Found) -> None:
     """Refuse a source whose files are others than those that the output was made of, by name and size."""
-    recorded = read_json(output / DATALIST, "output")["source"]
-    sizes = {name: entry["bytes"] for name, entry in recorded.items()}
+    recorded = read_json(output / DATALIST, "output").get("source")
+    entries = recorded.items() if isinstance(recorded, dict) else ()
+    sizes = {name: entry.get("bytes") if isinstance(entry, dict) else None for name, entry in entries}
     now = {_relative(path, source): path.stat().st_size for case in found.cases for path in (case.image, case.label)}
     differing = sorted(name for name in sizes.keys() | now.keys() if sizes.get(name) != now.get(name))
     if differing:
