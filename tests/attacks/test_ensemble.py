@@ -118,10 +118,11 @@ def test_a_broken_case_is_not_attacked_further(cases, trained_network, found_of)
     assert found.details()[0]["members"]["square"]["dice"] == [None] * 3
 
 
-def test_nothing_is_asked_of_a_network_that_is_wrong_already(cases):
+@pytest.mark.parametrize("broken_at", [0.0, 0.02])
+def test_nothing_is_asked_of_a_network_that_is_wrong_already(broken_at, cases):
     inputs, targets = cases
     calls = []
-    found = small().run(
+    found = small(broken_at=broken_at).run(
         inputs, targets, lambda volume: calls.append(1) or torch.zeros(len(volume), 3, *volume.shape[2:])
     )
     assert len(calls) == 1
