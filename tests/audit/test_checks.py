@@ -397,6 +397,24 @@ def test_gradients_left_behind_are_caught(build_subject, trained_network):
     assert finding.sentence.startswith("The attack changes gradient of")
 
 
+LEFT_BEHIND = {
+    "nothing": (lambda network: None, "nothing of the network."),
+    "a weight": (lambda network: network[0].bias.data.add_(1e-6), "state 0.bias."),
+    "a buffer": (lambda network: network[1].running_var.mul_(1.01), "state 1.running_var."),
+    "a frozen weight": (lambda network: network[4].weight.requires_grad_(False), "requires_grad of 4.weight."),
+    "the mode": (lambda network: network.train(), "mode of the network, mode of 0, mode of 1."),
+    "the mode of a layer": (lambda network: network[3].train(), "mode of 3."),
+}
+
+
+@pytest.mark.parametrize(("change", "what"), LEFT_BEHIND.values(), ids=LEFT_BEHIND)
+def test_whatever_an_attack_leaves_behind_is_named(change, what, build_subject, normalized_network):
+    subject = build_subject(normalized_network)
+    finding = check_untouched(subject, attack=lambda inputs, targets, network: change(network))
+    assert finding.sentence == f"The attack changes {what}"
+    assert (finding.status == Status.PASS) == (what == "nothing of the network.")
+
+
 def test_overlapping_splits_are_caught(build_subject):
     finding = check_splits(build_subject(splits={"training": ["a", "b"], "validation": ["c"], "test": ["b"]}))
     assert (finding.status, finding.value) == (Status.FAIL, 1)

@@ -101,7 +101,7 @@ def _state(network: nn.Module) -> dict[str, Any]:
 def _same(one: Any, other: Any) -> bool:
     """Tell whether two parts are equal."""
     both = isinstance(one, Tensor) and isinstance(other, Tensor)
-    return torch.equal(one, other) if both else one is other or (not isinstance(one, Tensor) and one == other)
+    return torch.equal(one, other) if both else one == other
 
 
 NETWORK_CHECKS = (
