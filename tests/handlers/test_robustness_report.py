@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from monai.transforms import Activationsd, AsDiscreted, Compose
 from scipy.spatial.distance import cdist
 from torch import nn
 
+from vafa_monai import results
 from vafa_monai.attacks import FGSM, AttackEnsemble, Identity, RangeAdapter, SquareAttack
 from vafa_monai.handlers import AttackHandler, RobustnessReport
 from vafa_monai.metrics import compute_image_quality
@@ -27,6 +30,7 @@ from vafa_monai.results.provenance import listed_names
 SPACING = (1.5, 0.8, 2.5)
 CLASSES = ("air", "gray", "white")
 ATTACK = FGSM(eps=0.05)
+SCHEMA = json.loads((Path(results.__file__).parent / "schemas" / "result.schema.json").read_text())
 
 
 @pytest.fixture(autouse=True)
@@ -146,6 +150,8 @@ def test_result_can_be_loaded_and_says_what_was_done(tmp_path, document_after, c
     document = document_after(threshold_network, role="control")
     (result,) = load_results(tmp_path / "results")
     assert document["schema"] == "vafa_monai.result/1"
+    jsonschema.validate(document, SCHEMA)
+    assert document.keys() <= SCHEMA["properties"].keys()
     assert (result.model, result.attack, result.role, result.seed) == ("standard", "fgsm", "control", 4)
     assert result.classes == CLASSES
     assert result.settings["_target_"] == "vafa_monai.attacks.FGSM"

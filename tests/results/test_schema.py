@@ -9,10 +9,12 @@ import pytest
 import vafa_monai
 from vafa_monai.results.audit import AUDIT_SCHEMA, Audit
 from vafa_monai.results.document import schema_text
+from vafa_monai.results.result import RESULT_SCHEMA, Result
 
 FOLDER = Path(vafa_monai.__file__).parent / "results" / "schemas"
 SHAPES = {
     "audit": (Audit, AUDIT_SCHEMA),
+    "result": (Result, RESULT_SCHEMA),
 }
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from vafa_monai.data.files import write_whole
@@ -20,7 +20,7 @@ from vafa_monai.reports.table import markdown_line, table_cell, visible
 from vafa_monai.reports.verdict import Headline, ModelSummary, model_summary
 from vafa_monai.results.attack_name import CLEAN, attack_order, attack_title
 from vafa_monai.results.audit import Audit
-from vafa_monai.results.json_file import require
+from vafa_monai.results.document import require
 from vafa_monai.results.result import Result, data_conflict, settings_without_seed
 from vafa_monai.results.result_set import Comparison, incomparable
 
@@ -234,6 +234,11 @@ def _summary(results: Mapping[str, Result], model: str, audits: Mapping[str, Aud
     return model_summary(Comparison(list(results.values())), model, audits.get(model))
 
 
+def _of_cases(result: Result, names: set[str]) -> Result:
+    """Return a result of some of its cases; its summary is still that of all."""
+    return result.model_copy(update={"cases": tuple(case for case in result.cases if case.case in names)})
+
+
 def _comparable(first: Mapping[str, Result], second: Mapping[str, Result]) -> tuple[list[dict[str, Result]], list[str]]:
     """Return what of two models can be compared, and say what was left out."""
     kept: list[dict[str, Result]] = [{}, {}]
@@ -244,7 +249,7 @@ def _comparable(first: Mapping[str, Result], second: Mapping[str, Result]) -> tu
         names = [{case.case for case in one.cases} for one in both]
         shared = (names[0] & names[1]) - set(data_conflict(*both))
         alone |= (names[0] | names[1]) - shared
-        pair = [replace(one, cases=tuple(case for case in one.cases if case.case in shared)) for one in both]
+        pair = [_of_cases(one, shared) for one in both]
         reason = incomparable(*pair)
         if reason is not None:
             unlike.setdefault(reason, []).append(attack_title(name))

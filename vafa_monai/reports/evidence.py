@@ -12,7 +12,7 @@ from vafa_monai.reports.statement import Statement, findings
 from vafa_monai.reports.table import Row, table_rows
 from vafa_monai.reports.verdict import NOT_AUDITED, ModelSummary, model_summary
 from vafa_monai.results.audit import Audit, parse_audit
-from vafa_monai.results.json_file import read_document, require
+from vafa_monai.results.document import read_document, require
 from vafa_monai.results.result import REPORT_SCHEMA, Result, parse_result, require_comparable
 from vafa_monai.results.result_set import Comparison
 

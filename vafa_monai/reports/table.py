@@ -13,7 +13,7 @@ from vafa_monai.reports.page import fixed, interval, percent
 from vafa_monai.reports.statistics import mean_interval, rate, volume_error
 from vafa_monai.results.attack_name import CLEAN, attack_title
 from vafa_monai.results.case import IMAGE_QUALITY, Case, mean_known
-from vafa_monai.results.result import Result
+from vafa_monai.results.result import SUMMARY, Result
 from vafa_monai.results.result_set import Comparison, share_is_fair
 
 __all__ = ["Row", "csv_text", "drop_share", "markdown_line", "markdown_text", "table_cell", "table_rows", "visible"]
@@ -122,7 +122,7 @@ def _row(comparison: Comparison, result: Result, share: float | None) -> Row:
     known = {name: dice for name, dice in by_case.items() if dice is not None}
     mean = mean_interval(list(by_case.values()))
     worst = min(known, key=lambda name: known[name], default=None)
-    summary: dict[str, Any] = dict(result.summary)
+    summary: dict[str, Any] = {name: result.summary[name] for name in SUMMARY}
     possible = sum(case.organs for case in result.cases)
     absent = len(result.cases) * (len(result.classes) - 1) - possible
     return Row(

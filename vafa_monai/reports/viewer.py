@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vafa_monai.reports.chart import class_colors
 from vafa_monai.results.attack_name import CLEAN, attack_title
 from vafa_monai.results.case import mean_known
-from vafa_monai.results.json_file import require
+from vafa_monai.results.document import require
 from vafa_monai.results.result import Result
 from vafa_monai.results.result_set import Comparison
 

@@ -6,16 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
+from pydantic import Field, model_validator
 
 from vafa_monai.results.document import (
     Amount,
     As,
-    Count,
+    Checkpoint,
+    Cost,
     Document,
+    Look,
     Name,
     Number,
     Share,
+    Stored,
     Text,
     Whole,
     fault,
@@ -24,32 +27,10 @@ from vafa_monai.results.document import (
     require,
 )
 
-__all__ = ["AUDIT_SCHEMA", "Audit", "AuditCheck", "Checkpoint", "Cost", "Curve", "Look", "load_audits", "parse_audit"]
+__all__ = ["AUDIT_SCHEMA", "Audit", "AuditCheck", "Curve", "load_audits", "parse_audit"]
 
 AUDIT_SCHEMA = "vafa_monai.audit/1"
 AUDIT_FILE = "audit.json"
-
-
-class Checkpoint(Document):
-    """The file of the weights, and its SHA-256; ``None`` where it is not known."""
-
-    path: Text | None = None
-    sha256: Text | None = None
-
-
-class Cost(Document):
-    """Windows that passed the network forward and backward; ``None`` if they were not counted."""
-
-    forward: Count | None
-    backward: Count | None
-
-
-class Look(Document):
-    """What tells apart how an image was prepared: shape ``(C, H, W, D)``, mean and deviation of its intensities."""
-
-    shape: tuple[Annotated[Count, Field(gt=0)], ...]
-    mean: Number
-    std: Number
 
 
 class AuditSettings(Document):
@@ -106,7 +87,7 @@ class Curve(Document):
         return self
 
 
-class Audit(Document):
+class Audit(Stored):
     """What an audit found about one checkpoint."""
 
     schema_: Literal["vafa_monai.audit/1"] = Field(alias="schema")
@@ -125,14 +106,6 @@ class Audit(Document):
     checks: tuple[AuditCheck, ...]
     curves: tuple[Curve, ...]
     cost: Cost
-    _document: Mapping[str, Any] = PrivateAttr(default_factory=dict)
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _keep(cls, content: Any, check: ModelWrapValidatorHandler[Audit]) -> Audit:
-        found = check(content)
-        found._document = content if isinstance(content, Mapping) else content.document
-        return found
 
     @model_validator(mode="after")
     def _check_verdict(self) -> Audit:
@@ -141,11 +114,6 @@ class Audit(Document):
         if self.verdict != worst:
             raise fault("verdict", f"be that of its checks, {worst}", self.verdict)
         return self
-
-    @property
-    def document(self) -> Mapping[str, Any]:
-        """The JSON document as it was read."""
-        return self._document
 
     @property
     def sha256(self) -> str | None:

@@ -14,9 +14,12 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
     Strict,
     TypeAdapter,
     ValidationError,
+    model_validator,
 )
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
@@ -24,13 +27,18 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_sc
 from vafa_monai.data.files import read_json
 
 __all__ = [
+    "ROUNDING",
     "Amount",
     "As",
+    "Checkpoint",
+    "Cost",
     "Count",
     "Document",
+    "Look",
     "Name",
     "Number",
     "Share",
+    "Stored",
     "Text",
     "Whole",
     "fault",
@@ -45,16 +53,16 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 ROUNDING = 1e-4  # of a mean of float32: an SSIM of 1.000015 is 1
 RULES: Mapping[str, str] = {  # by the kind of a fault, in the words of every error here
     "literal_error": "be {expected}",
-    "string_too_short": "have at least {min_length} characters",
+    "string_too_short": "be a text with a character",
     "string_pattern_mismatch": "match {pattern}",
-    "too_short": "have at least {min_length} values",
-    "too_long": "have at most {max_length} values",
+    "too_short": "have at least {fewest}",
     "finite_number": "be a finite number",
     "int_from_float": "be a whole number",
     "extra_forbidden": "be a key that such a document has",
     "recursion_loop": "be nested less deep",
-    **dict.fromkeys(("greater_than_equal", "greater_than"), "be at least {least}"),
-    **dict.fromkeys(("less_than_equal", "less_than"), "be at most {most}"),
+    "greater_than": "be more than {least}",
+    "greater_than_equal": "be at least {least}",
+    "less_than_equal": "be at most {most}",
     **dict.fromkeys(("string_type", "string_unicode", "enum"), "be a text"),
     **dict.fromkeys(("int_type", "int_parsing", "int_parsing_size"), "be a whole number"),
     **dict.fromkeys(("float_type", "float_parsing"), "be a number"),
@@ -112,6 +120,49 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True, protected_namespaces=())
 
 
+Kept = TypeVar("Kept", bound="Stored")
+
+
+class Stored(Document):
+    """A document that can be written again as it was read."""
+
+    _document: Mapping[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep(cls, content: Any, check: ModelWrapValidatorHandler[Kept]) -> Kept:
+        found = check(content)
+        found._document = content if isinstance(content, Mapping) else content.document
+        return found
+
+    @property
+    def document(self) -> Mapping[str, Any]:
+        """The JSON document as it was read, with what no field is for."""
+        return self._document
+
+
+class Checkpoint(Document):
+    """The file of the weights, and its SHA-256; ``None`` where it is not known."""
+
+    path: Text | None = None
+    sha256: Text | None = None
+
+
+class Cost(Document):
+    """Windows that passed the network forward and backward; ``None`` if they were not counted."""
+
+    forward: Count | None
+    backward: Count | None
+
+
+class Look(Document):
+    """What tells apart how an image was prepared: shape ``(C, H, W, D)``, mean and deviation of its intensities."""
+
+    shape: tuple[Annotated[Count, Field(gt=0)], ...]
+    mean: Number
+    std: Number
+
+
 Shape = TypeVar("Shape")
 
 
@@ -153,8 +204,9 @@ def _sentence(found: ErrorDetails, content: Any, name: str) -> str:
     if kind == "rule":
         field = _field([*place, *([context["at"]] if context["at"] else [])], name)
         return _said(field, context["rule"], context["value"])
-    limits = {"least": context.get("ge", context.get("gt")), "most": context.get("le", context.get("lt"))}
+    limits = {"least": context.get("ge", context.get("gt")), "most": context.get("le")}
     shown = {key: f"{round(value, 3) + 0.0:g}" for key, value in limits.items() if value is not None}
+    shown["fewest"] = "one value" if context.get("min_length") == 1 else f"{context.get('min_length')} values"
     rule = RULES[kind].format(**context, **shown) if kind in RULES else f"pass ({found['msg']})"
     return _said(_field(place, name), rule, found["input"])
 

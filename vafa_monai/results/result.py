@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PrivateAttr, Strict, WrapValidator, model_validator
 
 from vafa_monai.results.attack_name import setting_text
 from vafa_monai.results.audit import AUDIT_SCHEMA
-from vafa_monai.results.case import COUNTS, IMAGE_QUALITY, SEGMENTATION, Case, parse_case
-from vafa_monai.results.json_file import numbers, read_document, require, require_kinds, require_texts
+from vafa_monai.results.case import Case, Similarity
+from vafa_monai.results.document import (
+    Amount,
+    As,
+    Checkpoint,
+    Cost,
+    Count,
+    Document,
+    Name,
+    Number,
+    Share,
+    Stored,
+    Text,
+    Whole,
+    fault,
+    parse,
+    read_document,
+    require,
+)
 
 __all__ = [
     "REPORT_SCHEMA",
     "RESULT_SCHEMA",
+    "SUMMARY",
     "Result",
     "condition_conflict",
     "conflict",
@@ -28,67 +48,159 @@ __all__ = [
 RESULT_SCHEMA = "vafa_monai.result/1"
 REPORT_SCHEMA = "vafa_monai.report/2"
 NOT_RESULTS = ("vafa_monai.report/", AUDIT_SCHEMA)  # what may lie among results
-COST = ("forward", "backward")
-ROLES = ("attack", "control")
 PROGRAMS = ("vafa_monai", "monai", "torch", "numpy")  # whose versions can change a figure
 SHOWN = 12  # digits of a hash
 SAME_INTENSITY = 1e-3  # of the deviation: how far two machines may be apart on one image
-NEEDED = ("eps", "std", "q", "q_min", "q_max")
-NUMBERS = (*NEEDED, "steps", "step_size", "seed")
-SUMMARY = ("dice_with_background", *SEGMENTATION, *IMAGE_QUALITY, *COUNTS)
-KINDS: Mapping[str, tuple[type, ...]] = {
-    "model": (str,),
-    "checkpoint": (dict,),
-    "attack": (dict,),
-    "classes": (list,),
-    "seed": (int, type(None)),
-    "versions": (dict,),
-    "device": (str,),
-    "seconds": (int, float, type(None)),
-    "cases": (list,),
-    "summary": (dict,),
-    "notes": (list,),
-    "slices": (str, type(None)),
-}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Result:
+def _objects_alone(value: Any, check: Callable[[Any], Any]) -> Any:
+    """Check what is an object; an attack of another package may have anything else under the same name."""
+    return check(value) if isinstance(value, dict) else value
+
+
+class AttackSettings(Document):
+    """How an attack was built, as far as a report puts it into words; an attack inside another has settings, too."""
+
+    eps: Number = Field(default=None)  # may be absent, and is no null
+    std: Number = Field(default=None)
+    q: Number = Field(default=None)
+    q_min: Number = Field(default=None)
+    q_max: Number = Field(default=None)
+    block_size: tuple[Number, ...] = ()
+    steps: Number | None = None
+    step_size: Number | None = None
+    seed: Number | None = None
+    attack: Annotated[AttackSettings | None, WrapValidator(_objects_alone)] = None
+
+
+class AttackRecord(Document):
+    """The attack: its name, how it was built, and each of its strengths in every unit that is known."""
+
+    name: Name
+    role: Literal["attack", "control"]
+    settings: Annotated[dict[str, Any], As(AttackSettings | None)] = Field(default_factory=dict)
+    strength: dict[str, dict[str, Number]] | None = None
+
+
+class Intensity(Document):
+    """The intensities that the network sees, and what they mean."""
+
+    value_range: tuple[Number, ...] | None = None
+    physical_range: tuple[Number, ...] | None = None
+    physical_unit: Text | None = None
+
+
+class Summary(Document):
+    """Means over the cases (foreground classes; ``None`` if undefined); lost and invented are counts."""
+
+    dice_with_background: Share | None
+    dice: Share | None
+    hd95_mm: Amount | None
+    nsd: Share | None
+    ssim: Similarity | None
+    psnr_db: Number | None
+    rms_grey: Amount | None
+    linf_grey: Amount | None
+    lpips: Amount | None
+    lost: Count
+    invented: Count
+
+
+SUMMARY = tuple(Summary.model_fields)
+
+
+class Failure(Document):
+    """A case that could not be measured, and the sentence that says why."""
+
+    case: Text
+    error: Text
+
+
+class Result(Stored):
     """What one attack did to one model.
 
     Args:
         model: label of the model.
-        attack: name of the attack; ``"identity"`` is the clean run.
-        role: ``"attack"`` or ``"control"``.
-        settings: how the attack was built.
         classes: names of the classes, the background first.
         cases: measurements, one entry a case.
         summary: means over the cases (foreground classes; ``None`` if undefined); lost and invented are counts.
-        forward: windows that passed the network forward, ``None`` if they were not counted.
-        backward: windows that passed it backward.
-        failed: the cases that could not be measured, and the sentence of each.
-        slices: the file with slice and volume of the first case, or ``None``.
-        document: the JSON document as it was read.
     """
 
-    model: str
-    attack: str
-    role: str
-    settings: Mapping[str, Any]
-    checkpoint: Mapping[str, Any]
-    classes: tuple[str, ...]
-    seed: int | None
-    versions: Mapping[str, str]
-    device: str
-    seconds: float | None
-    cases: tuple[Case, ...]
-    summary: Mapping[str, float | None]
-    notes: tuple[str, ...]
-    failed: Mapping[str, str]
-    forward: int | None
-    backward: int | None
-    slices: Path | None
-    document: Mapping[str, Any] = field(repr=False, compare=False)
+    schema_: Literal["vafa_monai.result/1"] = Field(alias="schema")
+    model: Name
+    checkpoint: Annotated[dict[str, Any], As(Checkpoint)]
+    attack_: AttackRecord = Field(alias="attack")
+    classes: Annotated[tuple[Name, ...], Field(min_length=2, json_schema_extra={"uniqueItems": True})]
+    seed: Whole | None
+    versions: dict[str, Text]
+    device: Text
+    seconds: Amount | None
+    cases: Annotated[tuple[Case, ...], Field(min_length=1)]
+    summary: Annotated[dict[str, Any], As(Summary)]
+    notes: tuple[Name, ...]
+    slices_: Text | None = Field(alias="slices")
+    intensity: Intensity | None = None
+    evaluation: dict[str, Any] | None = None
+    windows_per_gradient: Whole | None = None
+    compiled: Annotated[bool, Strict()] | None = None
+    cost: Cost | None = None
+    failed_: tuple[Failure, ...] | None = Field(default=None, alias="failed")
+    _slices: Path | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Result:
+        names = [case.case for case in self.cases]
+        for place, values in (("classes", self.classes), ("cases", names)):
+            twice = [value for value, count in Counter(values).items() if count > 1]
+            if twice:
+                raise fault(place, "have a name of its own each", twice[0])
+        again = [name for name in self.failed if name in names]
+        if again:
+            raise fault("failed", "name no case that has figures", again[0])
+        return self
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Result:
+        for number, case in enumerate(self.cases):
+            for place, values in case.per_class.items():
+                if len(values) != len(self.classes):
+                    raise fault(f"cases[{number}].{place}", f"have {len(self.classes)} values", list(values))
+        return self
+
+    @property
+    def attack(self) -> str:
+        """Name of the attack; ``"identity"`` is the clean run."""
+        return self.attack_.name
+
+    @property
+    def role(self) -> str:
+        """``"attack"`` or ``"control"``."""
+        return self.attack_.role
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """How the attack was built."""
+        return self.attack_.settings
+
+    @property
+    def failed(self) -> Mapping[str, str]:
+        """The cases that could not be measured, and the sentence of each."""
+        return {one.case: one.error for one in self.failed_ or ()}
+
+    @property
+    def forward(self) -> int | None:
+        """Windows that passed the network forward, ``None`` if they were not counted."""
+        return None if self.cost is None else self.cost.forward
+
+    @property
+    def backward(self) -> int | None:
+        """Windows that passed it backward."""
+        return None if self.cost is None else self.cost.backward
+
+    @property
+    def slices(self) -> Path | None:
+        """The file with slice and volume of the first case, or ``None``."""
+        return self._slices
 
     @property
     def sha256(self) -> str | None:
@@ -105,10 +217,10 @@ class Result:
     @property
     def setting_text(self) -> str:
         """The settings of the attack in words."""
-        windows = self.document.get("windows_per_gradient")
+        windows = self.windows_per_gradient
         cheap = f"gradients of {windows} windows" if windows else ""
-        words = setting_text(self.settings, self.document["attack"].get("strength"))
-        return ", ".join(filter(None, (words, cheap, "compiled" if self.document.get("compiled") else "")))
+        words = setting_text(self.settings, self.attack_.strength)
+        return ", ".join(filter(None, (words, cheap, "compiled" if self.compiled else "")))
 
 
 def load_results(results_dir: str | Path) -> list[Result]:
@@ -148,7 +260,8 @@ def load_result(path: str | Path, results_dir: str | Path) -> Result:
 
 
 def _with_slices(result: Result, path: Path, root: Path) -> Result:
-    return replace(result, slices=_slices_path(result.document["slices"], path, root))
+    result._slices = _slices_path(result.slices_, path, root)
+    return result
 
 
 def require_comparable(results: Sequence[Result], argument: str) -> None:
@@ -224,93 +337,25 @@ def settings_without_seed(settings: Any) -> Any:
     return [settings_without_seed(item) for item in settings] if isinstance(settings, list) else settings
 
 
-def parse_result(document: dict[str, Any], name: str) -> Result:
+def parse_result(document: Mapping[str, Any], name: str) -> Result:
     """Turn one document into a result without slices; ``name`` is said in errors.
 
     Raises:
-        ValueError: if the document is not as the schema ``vafa_monai.result/1`` says.
+        ValueError: in one sentence, if the document is not as the schema ``vafa_monai.result/1`` says.
     """
-    _check(document, name)
-    cost = document.get("cost") or {}
-    require(isinstance(cost, dict), f"cost of {name}", "be an object", cost)
-    return Result(
-        **{key: document[key] for key in ("model", "checkpoint", "seed", "versions", "device", "seconds")},
-        attack=document["attack"]["name"],
-        role=document["attack"]["role"],
-        settings=document["attack"].get("settings") or {},
-        classes=tuple(document["classes"]),
-        cases=tuple(
-            parse_case(one, document["classes"], f"case {one['case']!r} of {name}") for one in document["cases"]
-        ),
-        summary=numbers(document["summary"], SUMMARY, f"summary of {name}"),
-        notes=tuple(document["notes"]),
-        failed={case["case"]: case["error"] for case in document.get("failed") or []},
-        **numbers(dict.fromkeys(COST) | cost, COST, f"cost of {name}"),
-        slices=None,
-        document=document,
-    )
-
-
-def _check(document: dict[str, Any], name: str) -> None:
-    """Refuse a document that is not as the schema says; ``name`` is its file."""
-    schema = document.get("schema")
-    require(schema == RESULT_SCHEMA, f"schema of {name}", f"be {RESULT_SCHEMA!r}", schema)
-    require_kinds(document, KINDS, name)
-    attack, classes, cases, notes = (document[key] for key in ("attack", "classes", "cases", "notes"))
-    texts = [attack.get("name"), *classes, *notes]
-    named = all(isinstance(text, str) and text.strip() for text in (*texts, document["model"]))
-    require(named, f"attack name, classes and notes of {name}", "be texts", texts)
-    require(attack.get("role") in ROLES, f"attack role of {name}", f"be one of {ROLES}", attack.get("role"))
-    different = len(set(classes)) == len(classes) > 1
-    require(different, f"classes of {name}", "name the background and at least one more, all different", classes)
-    names = [case.get("case") if isinstance(case, dict) else None for case in cases]
-    unique = names and all(isinstance(one, str) for one in names) and len(set(names)) == len(names)
-    require(bool(unique), f"cases of {name}", "be at least one, each with a name of its own", names)
-    _check_origin(document, name)
-    _check_settings(attack.get("settings"), f"attack settings of {name}")
-
-
-def _check_origin(document: dict[str, Any], name: str) -> None:
-    """Refuse what is no origin of a result, or no list of what failed."""
-    texts = {key: document["checkpoint"].get(key) for key in ("path", "sha256")}
-    require_texts(texts, f"checkpoint of {name}", undefined=True)
-    require_texts(document["versions"], f"versions of {name}")
-    numbers({"seconds": document["seconds"]}, ("seconds",), name)
-    for key in ("intensity", "evaluation"):
-        value = document.get(key)
-        require(value is None or isinstance(value, dict), f"{key} of {name}", "be an object", value)
-    windows = document.get("windows_per_gradient")
-    require(windows is None or type(windows) is int, f"windows_per_gradient of {name}", "be a whole number", windows)
-    failed = document.get("failed") or []
-    require(isinstance(failed, list), f"failed of {name}", "be a list", failed)
-    measured = {case["case"] for case in document["cases"]}
-    for one in failed:
-        require(isinstance(one, dict), f"failed of {name}", "hold objects", one)
-        require_texts({key: one.get(key) for key in ("case", "error")}, f"failed of {name}")
-        require(one["case"] not in measured, f"failed of {name}", "name no case that has figures", one["case"])
-
-
-def _check_settings(settings: Any, where: str) -> None:
-    """Refuse settings of an attack that no attack has, as far as a report puts them into words."""
-    require(settings is None or isinstance(settings, dict), where, "be an object", settings)
-    for key in NUMBERS if settings else ():
-        value = settings.get(key)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        require(number or value is None, f"{key} in {where}", "be a number", value)
-        require(number or key not in NEEDED or key not in settings, f"{key} in {where}", "be a number", value)
-    blocks = (settings or {}).get("block_size", [])
-    require(isinstance(blocks, list), f"block_size in {where}", "be a list", blocks)
-    inner = (settings or {}).get("attack")
-    if isinstance(inner, dict):
-        _check_settings(inner, where)
+    return parse(Result, document, name)
 
 
 def _slices_path(slices: str | None, path: Path, root: Path) -> Path | None:
     """Return the path of the file with slice and volume, which must lie inside ``root``."""
     if slices is None:
         return None
-    target = (path.parent / slices).resolve()
     argument = f"slices of {path.relative_to(root).as_posix()}"
+    try:
+        target = (path.parent / slices).resolve()
+        there = target.is_file()
+    except (OSError, ValueError):  # too long a name, a byte 0
+        target, there = path, False
     require(target.is_relative_to(root), argument, "lie inside results_dir", slices)
-    require(target.is_file(), argument, "be an existing file", slices)
+    require(there, argument, "be an existing file", slices)
     return target

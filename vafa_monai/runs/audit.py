@@ -26,7 +26,7 @@ from vafa_monai.data.weights import read_weights
 from vafa_monai.reports.verdict import measured_of
 from vafa_monai.results.attack_name import CLEAN
 from vafa_monai.results.audit import AUDIT_SCHEMA, parse_audit
-from vafa_monai.results.json_file import read_document
+from vafa_monai.results.document import read_document
 from vafa_monai.results.provenance import case_name, versions
 from vafa_monai.results.result import RESULT_SCHEMA, parse_result
 from vafa_monai.runs.bundle_run import BundleRun, digest, run_facts
