@@ -108,7 +108,7 @@ BROKEN_NETWORKS = [
     ("hard rounding", check_unbounded, "FAIL", "Without a bound a DSC of 0"),
     ("hard rounding", check_gradient, "FAIL", "100.0% of the gradient is zero"),
     ("hard rounding", check_black_box, "FAIL", "The black box leaves at most [+]0"),
-    ("logits x 1e4", check_gradient, "FAIL", "the median voxel is sure by .*e[+]0"),
+    ("logits x 1e4", check_gradient, "FAIL", "the median logit margin is .*e[+]0"),
     ("logits x 1e4", check_losses, "WARN", "Losses agree to 0"),
     ("dropout left on", check_determinism, "FAIL", "Logits of one volume differ by"),
     ("softmax", check_logits, "FAIL", "probabilities that add up to 1"),

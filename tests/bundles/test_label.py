@@ -175,7 +175,7 @@ def test_each_request_trains_from_the_model_that_is_there(server, tmp_path):
     assert sorted((folder / NAME / "eval" / "resume" / "model").iterdir()) == resume  # of the command line's run
 
 
-def test_server_ranks_unlabelled_volumes_by_how_far_an_attack_moves_them(server, dataset_dir, tmp_path):
+def test_server_ranks_unlabeled_volumes_by_how_far_an_attack_moves_them(server, dataset_dir, tmp_path):
     address, folder = server
     attack, body = PGD(eps=8 / 255, steps=2), {"device": "cpu", "steps": 2, "eps": 8 / 255}
     measure = Fragility(bundle=folder / NAME, attack=attack)

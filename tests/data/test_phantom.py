@@ -13,7 +13,8 @@ import pytest
 
 from vafa_monai.data import phantom, prepare_acdc, prepare_synapse, sha256, write_phantom
 from vafa_monai.data.acdc import acdc_split
-from vafa_monai.data.phantom_shape import ANATOMY, CLASSES, GROUPS, ORGANS, Heart, abdomen, group_of
+from vafa_monai.data.phantom_heart import ANATOMY, CLASSES, GROUPS, Heart, group_of
+from vafa_monai.data.phantom_shape import ORGANS, abdomen
 from vafa_monai.data.split import PARTS
 from vafa_monai.data.synapse import synapse_split
 

@@ -100,7 +100,7 @@ def train(*words):
 
 @pytest.fixture(scope="module")
 def trained(place):
-    """A nnU-Net of one epoch of two iterations, then continued for a second; its folder and both checkpoints."""
+    """An nnU-Net of one epoch of two iterations, then continued for a second; its folder and both checkpoints."""
     folder = place / "results" / DATASET / f"{TRAINER}__nnUNetPlans__3d_fullres"
     train()
     first = read_checkpoint(folder / "fold_0" / "checkpoint_final.pth")

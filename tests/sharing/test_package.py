@@ -41,7 +41,7 @@ FAULTS = {  # what is planted, and what is said of it: file, problem, remedy
     ),
     "junk": (
         lambda b: (b / "docs" / "old.pyc").write_bytes(b"x"),
-        "docs/old.pyc: does not belong into a bundle; delete",
+        "docs/old.pyc: does not belong in a bundle; delete",
     ),
     "patient": (
         lambda b: (b / "docs" / "scan.nii.gz").write_bytes(b"x"),

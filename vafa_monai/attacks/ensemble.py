@@ -34,7 +34,7 @@ class EnsembleAscent(Ascent):
     """What an ensemble found: the worst volume of every sample, and the DSC that every member left.
 
     Args:
-        members: DSC of every class, ``(B, classes)``, by the name of the member; NaN for a class that a sample has not,
+        members: DSC of every class, ``(B, classes)``, by the name of the member; NaN for a class absent from a sample,
             and everywhere if the sample was broken before the member's turn.
         worst_member: the member whose volume is returned, sample by sample; ``"none"`` is the clean volume.
     """
@@ -164,7 +164,7 @@ class AttackEnsemble(Attack):
 
 
 def class_dice(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the DSC of every class, ``(B, classes)``, NaN for a class that the truth has not.
+    """Return the DSC of every class, ``(B, classes)``, NaN for a class absent from the reference.
 
     A sample whose truth is background alone has 1 for a class that is not predicted either, and 0 for an invented one.
 

@@ -63,7 +63,7 @@ class AttackOutcome:
 
     Args:
         case: name of the case.
-        dice: DSC of every class, ``(classes,)``, NaN for a class that the case has not.
+        dice: DSC of every class, ``(classes,)``, NaN for a class absent from the case.
         loss: soft Dice plus cross entropy of the attacked volume.
         linf: largest change of a voxel, as a fraction of the width of the intensities.
         rms: root mean square of the change, in the same unit.

@@ -69,7 +69,7 @@ def run_audit(
     curves: bool = True,
     told: Callable[[Check, CheckResult], None] | None = None,
 ) -> AuditRun:
-    """Ask every check of a model; one that breaks off is a FAIL, and costs the others nothing.
+    """Ask every check of a model; one that breaks off is a FAIL, and does not affect the others.
 
     Args:
         subject: the model, its pipeline and its cases.

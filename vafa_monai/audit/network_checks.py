@@ -150,7 +150,7 @@ def check_gradient(subject: AuditedModel) -> CheckResult:
         status=Status.FAIL if fatal else Status.WARN if doubtful else Status.PASS,
         sentence=(
             f"{worst['zero']:.1%} of the gradient is zero, it is {worst['difference']:.2g} off finite differences, "
-            f"and the median voxel is sure by {worst['margin']:.3g} in logits."
+            f"and the median logit margin is {worst['margin']:.3g}."
         ),
         value=worst["difference"],
         limit=DIFFERENCE,

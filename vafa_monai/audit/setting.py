@@ -24,7 +24,7 @@ class AuditSettings:
         restarts: number of seeds that must agree.
         eps_curve: radii of the curve over the budget, rising, as fractions; the last must be 1, no budget at all.
         steps_curve: numbers of steps of the curve over steps, rising.
-        seed: seed of all that is by chance.
+        seed: random seed.
         stated_dice: mean foreground DSC without attack that is stated of the model, in [0, 1]; ``None`` if none is.
 
     Raises:

@@ -71,7 +71,7 @@ def phantom(
         output: folder to write to, new or empty.
         cases: number of cases; of patients with two frames each for ``acdc``.
         layout: ``raw`` as the data are handed out, or ``prepared`` as they are trained on.
-        seed: seed of all that is by chance.
+        seed: random seed.
         size: edges of the volumes, as a fraction.
         classes: number of classes with the background, 14 or 9, for the prepared layout of ``synapse``.
     """

@@ -28,7 +28,7 @@ ACDC = Recipe(
         "20 test; the validation part is taken, by patient, from those that train."
     ),
     reference="Bernard et al., IEEE TMI 2018, https://doi.org/10.1109/TMI.2018.2837502",
-    licence="Terms of the challenge, CREATIS Lyon: to be cited, for research, not commercial",
+    license="Terms of the challenge, CREATIS Lyon: to be cited, for research, not commercial",
     modality="MRI",
     unit="patient",
     classes=("background", "right ventricle", "myocardium", "left ventricle"),

@@ -213,7 +213,7 @@ def _recipe(task: Mapping[str, Any]) -> Recipe:
         title=f"{task['name']} (Medical Segmentation Decathlon)",
         description=str(task.get("description", "")),
         reference=f"{task.get('reference', '')}; Simpson et al., arXiv 1902.09063, http://medicaldecathlon.com",
-        licence=str(task.get("licence", task.get("license", "not stated"))),
+        license=str(task.get("licence", task.get("license", "not stated"))),
         modality=modality,
         unit="case",
         classes=classes,

@@ -16,7 +16,8 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from vafa_monai.data.acdc import acdc_plan, acdc_split
 from vafa_monai.data.data_report import PHANTOM_MARK
 from vafa_monai.data.files import is_finished, list_hashes, require_writable, whole_folder, write_json, write_whole
-from vafa_monai.data.phantom_shape import Heart, abdomen, group_of
+from vafa_monai.data.phantom_heart import Heart, group_of
+from vafa_monai.data.phantom_shape import abdomen
 from vafa_monai.data.preparation import DATALIST, Plan, prepare
 from vafa_monai.data.split import PARTS, Split, evenly_spaced
 from vafa_monai.data.synapse import synapse_plan, synapse_split
@@ -67,7 +68,7 @@ def write_phantom(
         kind: ``"synapse"`` or ``"acdc"``.
         output: folder to write to, new or empty; it appears whole or not at all.
         cases: number of cases, or of patients with two frames each; 3 to 30, or to 100.
-        seed: seed of all that is by chance; a case of one name and seed is always the same.
+        seed: random seed; a case of one name and seed is always the same.
         layout: ``"raw"`` as the data are handed out, or ``"prepared"`` as they are trained on.
         size: voxels along an axis relative to the above, 0.4 to 8, in the same body; slices of ACDC stay.
         classes: 14 or 9; for the prepared layout of Synapse only.

@@ -180,7 +180,7 @@ def _write(plan: Plan, source: Path, found: Found, facts: Mapping[str, CaseFacts
         "name": recipe.title,
         "description": recipe.description,
         "reference": recipe.reference,
-        "licence": recipe.licence,
+        "licence": recipe.license,
         "modality": {"0": recipe.modality},
         "labels": {str(index): name for index, name in enumerate(recipe.classes)},
         "numTraining": len(lists["training"]),

@@ -36,7 +36,7 @@ class Recipe:
         title: full name.
         description: what the images show and where they come from.
         reference: how to cite the dataset.
-        licence: what its owners allow.
+        license: what its owners allow.
         modality: ``"CT"`` or ``"MRI"``.
         unit: what a split names: ``"case"`` or ``"patient"``.
         classes: names of the classes, the background first.
@@ -51,7 +51,7 @@ class Recipe:
     title: str
     description: str
     reference: str
-    licence: str
+    license: str
     modality: str
     unit: str
     classes: tuple[str, ...]

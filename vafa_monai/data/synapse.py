@@ -41,7 +41,7 @@ SYNAPSE = Recipe(
         "validation part is taken from those that train."
     ),
     reference="Landman et al., MICCAI 2015 workshop challenge, https://www.synapse.org/Synapse:syn3193805",
-    licence="Terms of the challenge at synapse.org, after registration; not to be passed on",
+    license="Terms of the challenge at synapse.org, after registration; not to be passed on",
     modality="CT",
     unit="case",
     classes=("background", *ORGANS),

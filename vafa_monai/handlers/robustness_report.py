@@ -83,7 +83,7 @@ def small_volume(volumes: dict[str, np.ndarray], spacing: tuple[float, ...]) -> 
 
     Args:
         volumes: ``clean`` and ``adv`` in [0, 1], ``label`` and ``pred`` as classes, all of shape ``(H, W, D)``.
-        spacing: millimetres between voxels.
+        spacing: millimeters between voxels.
 
     Returns:
         ``volume_clean`` (uint8, 255 is an intensity of 1), ``volume_delta`` (int8, ``adv - clean`` as a fraction of
@@ -127,7 +127,7 @@ def _class_indices(mask: Tensor) -> np.ndarray:
 
 
 def _spacing(image: Tensor) -> tuple[float, ...]:
-    """Return the millimetres between voxels, 1 where the image does not say."""
+    """Return the millimeters between voxels, 1 where the image does not say."""
     if not isinstance(image, MetaTensor):
         return (1.0, 1.0, 1.0)
     return tuple(float(edge) for edge in torch.linalg.vector_norm(image.affine[:3, :3].double(), dim=0))

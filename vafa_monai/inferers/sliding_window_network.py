@@ -236,7 +236,7 @@ class SlidingWindowNetwork(nn.Module):
         """Build the network that MONAI's ``inferer`` and ``network`` make together.
 
         Its ``device``, ``cpu_thresh``, ``buffer_steps`` and ``progress`` say where and how logits are put together, not
-        what they are, and have no part in it. ``settings`` are the arguments that an inferer has not.
+        what they are, and have no part in it. ``settings`` are the arguments that an inferer does not have.
 
         Raises:
             TypeError: if ``inferer`` is not MONAI's own, but a subclass, which may do anything.

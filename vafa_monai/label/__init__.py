@@ -1,4 +1,4 @@
-"""MONAI Label: which unlabelled volume would a small change mislead most?"""
+"""MONAI Label: which unlabeled volume would a small change mislead most?"""
 
 from vafa_monai.label.app import install_app
 from vafa_monai.label.fragility import Fragility, prediction_change

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class RobustnessScoring(ScoringMethod):  # type: ignore[misc] # MONAI Label has no types
-    """Score every unlabelled volume by how far a small attack moves its prediction.
+    """Score every unlabeled volume by how far a small attack moves its prediction.
 
     The score, ``robustness_change`` in the datastore, is :func:`vafa_monai.label.prediction_change`. A volume that has
     the score of the same weights and attack is skipped, so a scoring that was stopped goes on.
@@ -67,7 +67,7 @@ class RobustnessScoring(ScoringMethod):  # type: ignore[misc] # MONAI Label has 
         for number, image in enumerate(now, 1):
             try:
                 change = measure(datastore.get_image_uri(image))
-            except Exception as error:  # one volume that cannot be read does not cost the others
+            except Exception as error:  # one volume that cannot be read does not affect the others
                 log.exception("robustness of %s", image)
                 failed[image] = str(error).splitlines()[0] if str(error) else type(error).__name__
                 continue

@@ -83,7 +83,7 @@ class RobustTrainer(nnUNetTrainer):  # type: ignore[misc] # nnU-Net has no types
 
 
 class nnUNetTrainerVAFT(RobustTrainer):  # noqa: N801 - nnU-Net's way to name trainers
-    """Frequency adversarial training (Hanif et al., MICCAI 2023, Algorithm 2 and Eq. 3) of a nnU-Net.
+    """Frequency adversarial training (Hanif et al., MICCAI 2023, Algorithm 2 and Eq. 3) of an nnU-Net.
 
     Attributes:
         attack_steps: steps of VAFA.
@@ -98,7 +98,7 @@ class nnUNetTrainerVAFT(RobustTrainer):  # noqa: N801 - nnU-Net's way to name tr
 
 
 class nnUNetTrainerPGD(RobustTrainer):  # noqa: N801 - nnU-Net's way to name trainers
-    """Adversarial training with PGD (Madry et al., ICLR 2018) of a nnU-Net, on clean and attacked patches.
+    """Adversarial training with PGD (Madry et al., ICLR 2018) of an nnU-Net, on clean and attacked patches.
 
     Attributes:
         attack_steps: steps of PGD.

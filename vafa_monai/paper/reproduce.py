@@ -33,7 +33,7 @@ class Reproduction:
     A row is a result of :class:`vafa_monai.handlers.RobustnessReport`, ``results/<hash>/<model>/<attack>.json`` in the
     output, the hash being that of configs, overrides and list of cases. It is done if checkpoint, attack, versions and
     the files of all cases are those of this call, too; a damaged one is set aside and made again. A row that fails does
-    not cost the others.
+    not affect the others.
 
     Args:
         settings: what is to be reproduced, with what.

@@ -48,7 +48,7 @@ class Row:
         worst_case: the case with the lowest DSC.
         worst_dice: its DSC.
         lost_rate: lost organs, as a fraction of those that the truth has.
-        invented_rate: invented organs, as a fraction of those that the truth has not.
+        invented_rate: invented organs, as a fraction of those absent from the reference.
         volume_error: mean relative error of the organs' volumes, ``None`` if the result holds no volumes.
         forward: windows that passed the network forward, ``None`` if they were not counted.
         backward: windows that passed it backward.

@@ -32,7 +32,7 @@ class CaseVolume:
 
     Args:
         delta_grey: change of the image, in grey levels, that a ``delta`` of 127 stands for.
-        spacing: millimetres between voxels.
+        spacing: millimeters between voxels.
         energy: share of the energy of the perturbation in every band of frequency; all 0 for the clean run.
         coefficients: share of the coefficients in every band.
     """

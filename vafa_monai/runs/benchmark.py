@@ -65,7 +65,7 @@ class Benchmark:
     A record is named by a hash of image, label, weights, attack, configs and versions. What has one is not evaluated
     again, so a killed run continues, and a changed file is evaluated anew; a record that is damaged is set aside and
     made again. Under ``torchrun`` every process takes each n-th item; the results are those of one process. A case that
-    fails is listed, and costs the others nothing. Results of other weights, data or versions there are set aside.
+    fails is listed, and does not affect the others. Results of other weights, data or versions there are set aside.
 
     Args:
         bundle: folder of the bundle.

@@ -329,7 +329,7 @@ def _python(word: str) -> Any:
 
 
 def _as_json(value: Any) -> Any:
-    """Return a value with lists for tuples; refuse what JSON has not, infinity and NaN among it."""
+    """Return a value with lists for tuples; refuse what JSON does not have, infinity and NaN among it."""
     if isinstance(value, (list, tuple)):
         return [_as_json(one) for one in value]
     if isinstance(value, dict):

@@ -246,7 +246,7 @@ def _junk(files: dict[str, Path]) -> Faults:
     """Yield files that no bundle needs, and images, which may be of patients."""
     for name, path in files.items():
         if JUNK.search(name):
-            yield PackageFault(name, "does not belong into a bundle", "delete it")
+            yield PackageFault(name, "does not belong in a bundle", "delete it")
         if name.endswith((".nii", ".nii.gz", ".dcm", ".nrrd", ".mha")):
             yield PackageFault(name, "is an image, of a patient perhaps", "keep data out of the bundle")
         if name.endswith((".pkl", ".pickle", ".npy", ".joblib")) or _may_execute(name, path):
