@@ -10,7 +10,7 @@ import pytest
 from vafa_monai.cli import compare
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "example"
-SCHEMA = Path(__file__).parents[2] / "vafa_monai" / "reports" / "report.schema.json"
+SCHEMA = Path(__file__).parents[2] / "vafa_monai" / "results" / "schemas" / "report.schema.json"
 LARGEST = 15_000_000  # bytes
 OURS = re.compile(r"/(?:tmp|home|root|work|Users|mnt)/[a-z]")
 

@@ -1,11 +1,13 @@
 """The report as JSON: valid against the schema of the repository, and complete enough to be read again."""
 
 import json
+from pathlib import Path
 
 import jsonschema
 import pytest
 
-from vafa_monai.reports.evidence import SCHEMA_FILE, load_report
+from vafa_monai import results
+from vafa_monai.reports.evidence import load_report
 from vafa_monai.results import load_results
 
 
@@ -24,27 +26,29 @@ def report(two_models, write_result, write_audit, write_report, tmp_path):
 
 @pytest.fixture
 def schema():
-    content = json.loads(SCHEMA_FILE.read_text())
-    jsonschema.Draft202012Validator.check_schema(content)
-    return content
+    return json.loads((Path(results.__file__).parent / "schemas" / "report.schema.json").read_text())
 
 
 def test_report_is_valid(report, schema):
-    jsonschema.Draft202012Validator(schema).validate(json.loads(report.read_text()))
+    document = json.loads(report.read_text())
+    jsonschema.Draft202012Validator(schema).validate(document)
+    assert document.keys() == schema["properties"].keys()
+    for name, part in (("Row", document["rows"][0]), ("ModelSummary", document["models"][0])):
+        assert part.keys() == schema["$defs"][name]["properties"].keys()
 
 
 @pytest.mark.parametrize(
     "damage",
     [
         lambda report: report.pop("commands"),
-        lambda report: report.update(extra=1),
+        lambda report: report["findings"][0].update(kind="praise"),
         lambda report: report["rows"][0].update(dice="high"),
         lambda report: report["models"][0]["verdict"].update(status="GOOD"),
         lambda report: report["results"][0].pop("seed"),
         lambda report: report["results"][0].pop("checkpoint"),
         lambda report: report["audits"][0]["checks"][0].update(status="MAYBE"),
     ],
-    ids=["commands", "extra", "number", "verdict", "seed", "checkpoint", "status"],
+    ids=["commands", "finding", "number", "verdict", "seed", "checkpoint", "status"],
 )
 def test_damaged_report_is_not_valid(report, schema, damage):
     document = json.loads(report.read_text())
@@ -75,14 +79,24 @@ def test_figures_are_computed_again_from_a_report(report, results_dir):
     ("changes", "message"),
     [
         ({"schema": "vafa_monai.report/1"}, "schema of .* must be 'vafa_monai.report/2', got 'vafa_monai.report/1'"),
-        ({"results": []}, "results and audits of .* must be lists of objects"),
-        ({"audits": None}, "results and audits of .* must be lists of objects"),
-        ({"results": [{}]}, r"result 0 of .* must have the value 'schema', got \[\]"),
+        ({"results": []}, r"results of .* must have at least one value, got \[\]"),
+        ({"audits": None}, "audits of .* must be a list, got None"),
+        ({"title": 7}, "title of .* must be a text, got 7"),
+        ({"rows": [3]}, r"rows\[0\] of .* must be an object, got 3"),
+        ({"results": [{}]}, r"results\[0\] of .* must have the value 'schema', got \[\]"),
     ],
 )
 def test_odd_report_is_refused(report, changes, message):
     report.write_text(json.dumps(json.loads(report.read_text()) | changes))
     with pytest.raises(ValueError, match=message):
+        load_report(report)
+
+
+def test_first_fault_in_a_result_of_a_report_is_found(report):
+    document = json.loads(report.read_text())
+    document["results"][1]["cases"][0]["nsd"][2] = "all"
+    report.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=r"results\[1\]\.cases\[0\]\.nsd\[2\] of .* must be a number, got 'all'"):
         load_report(report)
 
 

@@ -7,13 +7,15 @@ import jsonschema
 import pytest
 
 import vafa_monai
+from vafa_monai.reports.evidence import ReportDocument
 from vafa_monai.results.audit import AUDIT_SCHEMA, Audit
 from vafa_monai.results.document import schema_text
-from vafa_monai.results.result import RESULT_SCHEMA, Result
+from vafa_monai.results.result import REPORT_SCHEMA, RESULT_SCHEMA, Result
 
 FOLDER = Path(vafa_monai.__file__).parent / "results" / "schemas"
 SHAPES = {
     "audit": (Audit, AUDIT_SCHEMA),
+    "report": (ReportDocument, REPORT_SCHEMA),
     "result": (Result, RESULT_SCHEMA),
 }
 

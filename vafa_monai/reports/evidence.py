@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from vafa_monai.reports.row import PairedRow, paired_rows
 from vafa_monai.reports.statement import Statement, findings
 from vafa_monai.reports.table import Row, table_rows
 from vafa_monai.reports.verdict import NOT_AUDITED, ModelSummary, model_summary
-from vafa_monai.results.audit import Audit, parse_audit
-from vafa_monai.results.document import read_document, require
-from vafa_monai.results.result import REPORT_SCHEMA, Result, parse_result, require_comparable
+from vafa_monai.results.audit import Audit
+from vafa_monai.results.document import Document, Name, Text, parse, read_document, require
+from vafa_monai.results.result import REPORT_SCHEMA, Result, require_comparable
 from vafa_monai.results.result_set import Comparison
 
-__all__ = ["Evidence", "Report", "gather", "load_report", "report_document"]
+__all__ = ["Evidence", "Report", "ReportDocument", "gather", "load_report", "report_document"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,25 @@ def gather(
     )
 
 
-SCHEMA_FILE = Path(__file__).with_name("report.schema.json")
+class ReportDocument(Document):
+    """What ``report.json`` holds: results and audits as they were measured, and the figures that follow from them.
+
+    DSC are fractions; null is a value that is undefined.
+    """
+
+    schema_: Literal["vafa_monai.report/2"] = Field(alias="schema")
+    title: Name
+    trained_on: Text | None
+    data_note: Text | None
+    commands: tuple[Text, ...]
+    settings: dict[str, Any]
+    reference: Text
+    models: Annotated[tuple[ModelSummary, ...], Field(min_length=1)]
+    rows: Annotated[tuple[Row, ...], Field(min_length=1)]
+    paired: dict[str, tuple[PairedRow, ...]]
+    findings: tuple[Statement, ...]
+    results: Annotated[tuple[Result, ...], Field(min_length=1)]
+    audits: tuple[Audit, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,18 +144,11 @@ def load_report(path: str | Path) -> Report:
     file = Path(path) / "report.json" if Path(path).is_dir() else Path(path)
     require(file.is_file(), "report", "be a report.json or its folder", str(path))
     document = read_document(file, file.parent)
-    require(
-        document.get("schema") == REPORT_SCHEMA, f"schema of {path}", f"be {REPORT_SCHEMA!r}", document.get("schema")
-    )
-    entries = {key: document.get(key) for key in ("results", "audits")}
-    objects = all(isinstance(one, list) and all(isinstance(part, dict) for part in one) for one in entries.values())
-    require(objects and bool(entries["results"]), f"results and audits of {path}", "be lists of objects", entries)
-    results = tuple(parse_result(one, f"result {n} of {path}") for n, one in enumerate(document["results"]))
-    require_comparable(results, f"results of {path}")
-    audits = [parse_audit(one, f"audit {n} of {path}") for n, one in enumerate(document["audits"])]
+    found = parse(ReportDocument, document, str(path))
+    require_comparable(found.results, f"results of {path}")
     return Report(
         path=file,
-        title=str(document.get("title", "")),
-        results=results,
-        audits={audit.model: audit for audit in audits},
+        title=found.title,
+        results=found.results,
+        audits={audit.model: audit for audit in found.audits},
     )

@@ -14,6 +14,7 @@ from vafa_monai.reports.statistics import adjusted_p_values, paired_test
 from vafa_monai.reports.viewer import CaseVolume
 from vafa_monai.results.attack_name import CLEAN, attack_order, attack_title
 from vafa_monai.results.case import Case, mean_known
+from vafa_monai.results.document import Role
 from vafa_monai.results.result import Result
 from vafa_monai.results.result_set import Comparison, incomparable
 
@@ -159,7 +160,7 @@ class PairedRow:
 
     attack: str
     title: str
-    role: str
+    role: Role
     n: int
     first: float | None
     second: float | None

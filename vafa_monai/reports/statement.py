@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import Field
 
 from vafa_monai.reports.page import MINUS, fixed, percent, points
 from vafa_monai.reports.table import Row, drop_share, table_rows
@@ -139,7 +142,7 @@ class Statement:
         figures: the numbers, DSC as fractions.
     """
 
-    kind: str
+    kind: Annotated[str, Field(pattern="^(target|clean|worse|drop|control|caution|warning)$")]
     text: str
     met: bool | None = None
     figures: Mapping[str, float | str | None] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from vafa_monai.reports.page import fixed, interval, percent
 from vafa_monai.reports.statistics import mean_interval, rate, volume_error
 from vafa_monai.results.attack_name import CLEAN, attack_title
 from vafa_monai.results.case import IMAGE_QUALITY, Case, mean_known
+from vafa_monai.results.document import Role
 from vafa_monai.results.result import SUMMARY, Result
 from vafa_monai.results.result_set import Comparison, share_is_fair
 
@@ -60,7 +61,7 @@ class Row:
 
     attack: str
     title: str
-    role: str
+    role: Role
     model: str
     n_cases: int
     dice_clean: float | None

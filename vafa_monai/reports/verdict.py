@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from vafa_monai.attacks.threat import Threat, threat_of
 from vafa_monai.audit.audited_model import Measured
@@ -16,6 +18,7 @@ from vafa_monai.reports.statistics import Interval, mean_interval, rate
 from vafa_monai.results.attack_name import CLEAN, attack_order, attack_title
 from vafa_monai.results.audit import Audit, AuditCheck
 from vafa_monai.results.case import mean_known
+from vafa_monai.results.document import Role
 from vafa_monai.results.result import Result
 from vafa_monai.results.result_set import Comparison
 
@@ -58,7 +61,7 @@ class Verdict:
     """A status (``PASS``, ``WARN``, ``FAIL`` or ``NOT AUDITED``), and what it means for the numbers of a model."""
 
     model: str
-    status: str
+    status: Annotated[str, Field(pattern="^(PASS|WARN|FAIL|NOT AUDITED)$")]
     text: str
 
 
@@ -258,7 +261,7 @@ class ThreatRow:
     """
 
     threat: str
-    role: str
+    role: Role
     attacks: tuple[str, ...]
     dice: Interval
     strongest: str

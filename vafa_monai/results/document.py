@@ -37,6 +37,7 @@ __all__ = [
     "Look",
     "Name",
     "Number",
+    "Role",
     "Share",
     "Stored",
     "Text",
@@ -91,6 +92,7 @@ Whole = Annotated[int, Strict()]
 Count = Annotated[int, Strict(), Field(ge=0)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Amount = Annotated[float, Strict(), Field(allow_inf_nan=False, ge=-ROUNDING)]
+Role = Annotated[str, Strict(), Field(pattern="^(attack|control)$")]
 Share = Annotated[float, Strict(), Field(allow_inf_nan=False, ge=-ROUNDING, le=1 + ROUNDING)]
 
 

@@ -58,14 +58,17 @@ def _objects_alone(value: Any, check: Callable[[Any], Any]) -> Any:
     return check(value) if isinstance(value, dict) else value
 
 
+ABSENT: Any = None  # the key may be missing, and may not be null
+
+
 class AttackSettings(Document):
     """How an attack was built, as far as a report puts it into words; an attack inside another has settings, too."""
 
-    eps: Number = Field(default=None)  # may be absent, and is no null
-    std: Number = Field(default=None)
-    q: Number = Field(default=None)
-    q_min: Number = Field(default=None)
-    q_max: Number = Field(default=None)
+    eps: Number = ABSENT
+    std: Number = ABSENT
+    q: Number = ABSENT
+    q_min: Number = ABSENT
+    q_max: Number = ABSENT
     block_size: tuple[Number, ...] = ()
     steps: Number | None = None
     step_size: Number | None = None
