@@ -115,14 +115,14 @@ def test_lpips_column_is_that_of_the_paper_and_absent_for_clean_images(result):
 )
 def test_distance_without_lost_organs_leaves_out_those_at_the_diagonal(result, distances, lost, invented, expected):
     one = result("pgd", 0.8, cases=("one",))
-    case = replace(one.cases[0], hd95_mm=(None, *distances), lost=lost, invented=invented)
-    assert measured("hd95_found", replace(one, cases=(case,))) == expected
+    case = one.cases[0].model_copy(update={"hd95_mm": (None, *distances), "lost": lost, "invented": invented})
+    assert measured("hd95_found", one.model_copy(update={"cases": (case,)})) == expected
 
 
 def test_lost_organs_are_a_mean_over_cases(result):
     one = result("pgd", 0.8)
-    cases = tuple(replace(case, lost=lost) for case, lost in zip(one.cases, (3, 0), strict=True))
-    assert measured("lost", replace(one, cases=cases)) == 1.5
+    cases = tuple(case.model_copy(update={"lost": lost}) for case, lost in zip(one.cases, (3, 0), strict=True))
+    assert measured("lost", one.model_copy(update={"cases": cases})) == 1.5
 
 
 # Settings in words, from what a result recorded

@@ -13,7 +13,7 @@ from typing import Any
 
 from vafa_monai.data.files import write_whole
 from vafa_monai.paper.row import PaperCell, PaperColumn, PaperRow, paper_source
-from vafa_monai.reports.page import MINUS, fixed, render
+from vafa_monai.reports.page import fixed, render, signed
 from vafa_monai.results.result import Result
 
 __all__ = ["PaperModel", "PaperTable", "write_paper_table"]
@@ -122,17 +122,6 @@ def write_paper_table(table: PaperTable, output_dir: str | Path) -> dict[str, Pa
     return files if table.picture is None else {**files, "picture": table.picture}
 
 
-def _signed(value: float | None, digits: int) -> str:
-    """Write a difference with its sign.
-
-    Example:
-        >>> _signed(1.25, 1)
-        '+1.2'
-    """
-    text = fixed(value, digits)
-    return text if value is None or text.startswith(MINUS) else f"+{text}"
-
-
 def _document(table: PaperTable) -> dict[str, Any]:
     """Return all that a program may want of a table."""
     plain = ("name", "title", "bundle", "notes", "cautions", "data_note", "commands", "settings", "failures", "remarks")
@@ -203,7 +192,7 @@ def _cell_texts(cell: PaperCell, column: PaperColumn) -> list[str]:
     """Return the texts of a cell: measured, and for a column of the paper its value and the difference."""
     texts = [fixed(cell.value, column.digits)]
     if column.in_paper:
-        texts += [fixed(cell.paper, column.digits), _signed(cell.difference, column.digits)]
+        texts += [fixed(cell.paper, column.digits), signed(cell.difference, column.digits)]
     return texts
 
 
@@ -218,6 +207,7 @@ def _html(table: PaperTable) -> str:
     return render(
         TEMPLATE,
         scripts=(),
+        title=f"{table.title} ({table.bundle})",
         table=table,
         cell_texts=_cell_texts,
         picture=picture,
