@@ -80,6 +80,19 @@ def test_result_is_that_of_an_evaluation_of_all_cases(run, trained, small, tmp_p
     assert merged["checkpoint"]["sha256"] == evaluated["checkpoint"]["sha256"]
 
 
+def test_bundle_that_does_not_tell_the_channels_of_its_images_is_evaluated(
+    copy_trained, dataset_dir, overrides, tmp_path
+):
+    """Overlays of earlier versions have no such id."""
+    path = copy_trained / "configs" / "evaluate.json"
+    content = json.loads(path.read_text().replace("in_channels=@image_channels, ", ""))
+    del content["image_channels"]
+    path.unlink()  # a link to the overlay of all bundles
+    path.write_text(json.dumps(content))
+    about = {"bundle": copy_trained, "dataset_dir": dataset_dir, "attacks": ["identity"], "output": tmp_path / "one"}
+    assert not Benchmark(**about, overrides={**overrides, "num_cases": 1}).run().failures
+
+
 def test_broken_off_run_continues_and_gives_the_same_bytes(run, tmp_path):
     class BrokenOffError(Exception):
         pass

@@ -89,7 +89,7 @@ class BundleModel:
             ValueError: if a case cannot be attacked.
         """
         preprocessing, data = self.get("validate#preprocessing"), self.get("validate#data")
-        known = {argument: self.get(name) for argument, name in CHECKED.items()}
+        known = {argument: self.get(name) for argument, name in CHECKED.items() if name in self.parser}
         check_cases(data, preprocessing=preprocessing, unique_names=True, **known)
         return [self._case(preprocessing(dict(case))) for case in data]
 

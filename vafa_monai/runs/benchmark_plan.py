@@ -241,7 +241,8 @@ class BenchmarkRecords:
         preprocessing = setting.get("validate#preprocessing")
         names = {"num_classes": "num_classes", "value_range": "image_range", "roi_size": "least_size"}
         names["in_channels"] = "image_channels"
-        check_cases([item.case], preprocessing=preprocessing, **{key: setting.get(name) for key, name in names.items()})
+        known = {argument: setting.get(name) for argument, name in names.items() if name in setting.parser}
+        check_cases([item.case], preprocessing=preprocessing, **known)
         set_determinism(seed=setting.get("seed"))  # so that a case does not depend on those before it
         evaluator = setting.get("validate#evaluator")
         reports = [one for one in setting.get("validate#handlers") if isinstance(one, RobustnessReport)]
