@@ -14,13 +14,13 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from vafa_monai.data.files import write_json, write_whole
+from vafa_monai.data.page import page_environment
 from vafa_monai.data.recipe import Case, Recipe
 from vafa_monai.data.volume import Volume, displacement
 
@@ -282,16 +282,12 @@ def write_report(report: DataReport, folder: Path, lists: Mapping[str, Sequence[
 
 def _render(report: DataReport, warnings: Warnings, samples: Sequence[Sample], picture: str) -> str:
     """Fill the template; every text in it is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters["number"] = lambda value: f"{value:.5g}"
     rows = [(part, row) for part, part_rows in report.rows.items() for row in part_rows]
     return environment.get_template(TEMPLATE).render(
+        scripts=(),
+        title=f"Data report: {report.recipe.title}",
         report=report,
         recipe=report.recipe,
         rows=rows,

@@ -7,17 +7,15 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from vafa_monai.data.page import TEMPLATES, page_environment
 from vafa_monai.results.case import mean_known
 
 __all__ = [
     "MINUS",
-    "data_uri",
     "fixed",
     "interval",
     "p_value",
@@ -118,9 +116,6 @@ def figure(value: float | None) -> str:
     return UNDEFINED if value is None else f"{value:.4g}".replace("-", MINUS)
 
 
-TEMPLATES = Path(__file__).parent / "templates"
-
-
 @dataclass(frozen=True)
 class _Script:
     """A script of the package; the page allows it, and no other, by its hash."""
@@ -137,13 +132,7 @@ def render(template: str, *, scripts: Sequence[str], **content: Any) -> str:
         scripts: names of the scripts that the page runs.
         **content: what the template asks for.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters |= {
         "count": count,
         "figure": figure,
@@ -167,11 +156,6 @@ def script_data(content: Any) -> Markup:
 def pretty(value: Any) -> str:
     """Return JSON for a reader."""
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str)
-
-
-def data_uri(path: Path) -> str:
-    """Return a PNG file as an address that needs no network."""
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def _script(name: str) -> _Script:
