@@ -57,6 +57,12 @@ def test_prediction_in_eval_mode_equals_one_pass(batch, normalized_network):
     torch.testing.assert_close(TwoPassInferer()(batch, normalized_network), normalized_network(batch))
 
 
+def test_all_go_at_once_in_eval_mode(batch, normalized_network):
+    sizes = []
+    TwoPassInferer(lambda part, network: sizes.append(len(part)) or network(part))(batch, normalized_network.eval())
+    assert sizes == [len(batch)]
+
+
 @pytest.mark.parametrize("size", [1, 3, 5])
 def test_odd_batch_keeps_its_order(size, tiny_network):
     inputs = torch.rand(size, 1, 4, 3, 5, generator=torch.Generator().manual_seed(0))
@@ -67,7 +73,7 @@ def test_odd_batch_keeps_its_order(size, tiny_network):
 def test_parts_may_differ_in_size(first, sizes, batch, tiny_network):
     seen = []
     inferer = TwoPassInferer(lambda part, network: seen.append(len(part)) or network(part), first=first)
-    torch.testing.assert_close(inferer(batch, tiny_network), tiny_network(batch))
+    torch.testing.assert_close(inferer(batch, tiny_network.train()), tiny_network(batch))
     assert seen == sizes
 
 
@@ -85,7 +91,7 @@ def test_every_half_goes_through_the_inner_inferer(batch, tiny_network):
     inner = SlidingWindowInferer((4, 3, 5), overlap=0.5)
     assert torch.equal(TwoPassInferer(inner)(batch, tiny_network), inner(batch, tiny_network))
     sizes = []
-    TwoPassInferer(lambda half, network: sizes.append(len(half)) or network(half))(batch, tiny_network)
+    TwoPassInferer(lambda half, network: sizes.append(len(half)) or network(half))(batch, tiny_network.train())
     assert sizes == [2, 2]
 
 

@@ -15,7 +15,8 @@ __all__ = ["TwoPassInferer"]
 class TwoPassInferer(Inferer):
     """Send the two halves of a batch through the network one after the other.
 
-    For networks with batch norm, whose train-mode statistics would otherwise mix clean and adversarial volumes.
+    For networks with batch norm, whose train-mode statistics would otherwise mix clean and adversarial volumes. In eval
+    mode there is nothing to mix, so all go at once: a pass of one volume can cost more than one of two.
 
     Args:
         inferer: what runs each half; ``None`` calls the network.
@@ -33,6 +34,8 @@ class TwoPassInferer(Inferer):
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Return the predictions of both halves, joined; lists of deep supervision are joined output by output."""
+        if isinstance(network, torch.nn.Module) and not network.training:
+            return self.inferer(inputs, network, *args, **kwargs)
         first = -(-len(inputs) // 2) if self.first is None else self.first
         parts = [part for part in (inputs[:first], inputs[first:]) if len(part)]
         halves = [self.inferer(part, network, *args, **kwargs) for part in parts]
