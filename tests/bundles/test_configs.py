@@ -176,14 +176,16 @@ def test_network_of_training_and_inference_is_the_same_and_as_published(bundle):
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipe_builds_its_attacks_at_its_strength(bundle, recipe):
     parser = parsed(bundle, ["train", "harden", f"hardening/{recipe}"])
-    radius, q_max, factor = (parser.get_parsed_content(name) for name in ("radius", "q_max", "strength_factor"))
+    names = ("hardening_eps", "hardening_q_max", "radius", "q_max", "strength_factor")
+    eps, width, radius, q_max, factor = (parser.get_parsed_content(name) for name in names)
+    assert (eps, width) == (factor * radius, (1.2 if recipe == "mixed" else factor) * q_max)
     assert parser.get_parsed_content("recipe_name") == recipe
     assert parser.get_parsed_content("model_file") == f"model_{recipe}.pt"
     attacks = parser.get_parsed_content("curriculum").attacks
-    assert len(attacks) == (3 if recipe == "mixed" else 1)
+    assert len(attacks) == (2 if recipe == "mixed" else 1)
     for attack in attacks:
-        assert getattr(attack, "eps", factor * radius) == factor * radius
-        assert getattr(attack, "q_max", factor * q_max) == factor * q_max
+        assert getattr(attack, "eps", eps) == eps
+        assert getattr(attack, "q_max", width) == width
 
 
 @every_bundle

@@ -20,6 +20,7 @@ from vafa_monai.runs import BundleRun
 
 CONFIGS = Path(__file__).parents[2] / "bundles" / "overlays"
 RECIPES = sorted(path.stem for path in (CONFIGS / "hardening").glob("*.json"))
+STRENGTHS = {"vaft": 1.0, "vaft_authors": 1.0, "frequency_pgd": 1.2, "mixed": 2.5}  # the others 2
 FORK = multiprocessing.get_context("fork")
 ONE_CASE = "$monai.data.load_decathlon_datalist(@datalist, True, 'validation')[:1]"
 SHORT = {"epochs": 1, "block_size": [8, 8, 8], "overlap": 0.0, "validate#data": ONE_CASE}
@@ -96,7 +97,7 @@ def test_recipe_hardens_by_its_line(recipe, harden):
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
     record = json.loads((folder / "eval" / "resume" / f"model_{recipe}" / "training.json").read_text())
-    assert record["facts"]["strength_factor"] == (1.0 if recipe.startswith("vaft") else 2.0)
+    assert record["facts"]["strength_factor"] == STRENGTHS.get(recipe, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_recipe_hardens_by_its_line(recipe, harden):
     [
         ("pgd", {"network_def#feature_size": 8}, "checkpoint must hold the weights of this UNETR"),
         ("vaft_authors", {"q_max": 3}, "q_min must be positive and at most q_max=3.0, got 5."),
-        ("mixed", {"threat_weights": [1, 2]}, "weights must be one for each of 3 attacks, not all 0, got [1, 2]."),
+        ("mixed", {"threat_weights": [1]}, "weights must be one for each of 2 attacks, not all 0, got [1]."),
         ("pgd", {"validate#data": []}, "val_data must hold at least one case, got an empty list."),
         ("pgd", {"pretrained_file": "nowhere.pt"}, "checkpoint must be a file, got 'nowhere.pt'"),
     ],
