@@ -431,6 +431,21 @@ def test_settings_have_names(attack):
         type(attack)((0.0, 1.0))
 
 
+ENDS = {
+    "rho 0": lambda: APGD(steps=2, rho=0),
+    "rho 1": lambda: APGD(steps=2, rho=1),
+    "broken_at 0": lambda: AttackEnsemble(block_size=BLOCK, steps=1, queries=1, broken_at=0),
+    "broken_at 1": lambda: AttackEnsemble(block_size=BLOCK, steps=1, queries=1, broken_at=1),
+    "first_share 1": lambda: SquareAttack(queries=2, first_share=1),
+    "all of transfer 1": lambda: TransferPGD(steps=2, momentum=1, diversity=1, least_share=1),
+}
+
+
+@pytest.mark.parametrize("build", ENDS.values(), ids=ENDS)
+def test_ends_of_a_range_belong_to_it(build, volume, label, tiny_network):
+    assert build()(volume, label, tiny_network).isfinite().all()
+
+
 @every_attack
 @pytest.mark.parametrize("value_range", [(1.0, 0.0), (0.0, 0.0), (0.0, 1.0, 2.0), (float("nan"), 1.0)], ids=str)
 def test_an_empty_value_range_is_refused(attack, value_range):

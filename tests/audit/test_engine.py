@@ -130,6 +130,12 @@ def test_impossible_settings_are_refused(setting, message):
         AuditSettings(**setting)
 
 
+@pytest.mark.parametrize("setting", [{"stated_dice": 0}, {"stated_dice": 1}, {"q_max": 1}, {"restarts": 2}])
+def test_ends_of_a_range_belong_to_it(setting):
+    (name,) = setting
+    assert getattr(AuditSettings(**setting), name) == setting[name]
+
+
 def test_cases_must_be_there_and_have_names_of_their_own(plain, trained_network):
     for cases in ([], [plain.cases[0], plain.cases[0]]):
         with pytest.raises(ValueError, match="cases must be at least one, of different names"):

@@ -49,6 +49,12 @@ def test_two_windows_are_blended_by_their_weights():
     torch.testing.assert_close(found[:, :, 2:4], share * first[:, :, 2:] + (1 - share) * last[:, :, :2])
 
 
+def test_windows_of_a_whole_step_lie_side_by_side():
+    model, inputs = network(), volume(8, 4, 4)
+    expected = torch.cat([model(half) for half in inputs.split(4, dim=2)], dim=2)
+    torch.testing.assert_close(NNUNetInferer((4, 4, 4), step_size=1)(inputs, model), expected)
+
+
 @pytest.mark.parametrize("gaussian", [True, False])
 def test_gradient_is_that_of_autograd(gaussian):
     model = network(classes=2)
