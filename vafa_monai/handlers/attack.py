@@ -14,7 +14,14 @@ from torch import Tensor
 
 from vafa_monai.attacks.curriculum import Curriculum
 from vafa_monai.attacks.validation import require_count
-from vafa_monai.handlers.batch import AdversarialKeys, AttackTarget, attack_batch, joined_batch, part_of_batch
+from vafa_monai.handlers.batch import (
+    AdversarialKeys,
+    AttackTarget,
+    attack_batch,
+    attack_record,
+    joined_batch,
+    part_of_batch,
+)
 from vafa_monai.inferers.two_pass import TwoPassInferer
 from vafa_monai.losses.consistency import AdversarialConsistencyLoss
 
@@ -26,8 +33,8 @@ class AttackHandler:
 
     The attack meets the evaluator's own pipeline, its inferer and network, in eval mode. The clean images stay in the
     batch and in the output under ``"clean_image"``, for image-quality metrics. What an attack tells of its samples, as
-    :class:`vafa_monai.attacks.AttackEnsemble` does, is in ``engine.state.attack_details``, and the windows that it ran
-    through the network in ``engine.state.attack_cost``. All else is stock.
+    :class:`vafa_monai.attacks.AttackEnsemble` does, and the windows that it ran through the network are in
+    ``engine.state.attack_record``. All else is stock.
 
     Before the first attack what is attacked is compared with what is evaluated, by their logits of the first volume: a
     wrapper, mode or inferer that only one of them goes through is refused.
@@ -64,8 +71,9 @@ class AttackHandler:
         found = attack_batch(engine, self.attack, self.windows_per_gradient, self.compiled)
         images = {self.image_key: found.adv, AdversarialKeys.CLEAN_IMAGE.value: found.clean}
         engine.state.batch = {**engine.state.batch, **images}
-        engine.state.attack_details, engine.state.attack_cost = found.details, found.cost
-        engine.state.windows_per_gradient, engine.state.compiled = self.windows_per_gradient, self.compiled
+        record = attack_record(engine)
+        record.details, record.cost = found.details, found.cost
+        record.windows_per_gradient, record.compiled = self.windows_per_gradient, self.compiled
 
     @staticmethod
     def keep_clean(engine: Any) -> None:

@@ -6,7 +6,7 @@ import gc
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +27,7 @@ __all__ = [
     "AdversarialKeys",
     "AttackTarget",
     "attack_batch",
+    "attack_record",
     "engine_precision",
     "joined_batch",
     "part_of_batch",
@@ -167,6 +168,37 @@ class AttackTarget(StrEnum):
     PREDICTION = "prediction"
 
 
+@dataclass
+class AttackRecord:
+    """What the attacks of a run leave on ``engine.state.attack_record``.
+
+    Args:
+        details: of the batch at hand, one dictionary a sample.
+        cost: windows of the batch at hand, ``forward`` and ``backward``.
+        windows_per_gradient: number of windows of a cheap gradient.
+        compiled: whether the network was attacked through :func:`torch.compile`.
+        plan: how little is attacked at once, since memory ran out.
+        compared: network and inferer whose logits were found to be those that the attack met.
+        compiled_network: the compiled network.
+    """
+
+    details: list[dict[str, Any]] | None = None
+    cost: dict[str, int] = field(default_factory=dict)
+    windows_per_gradient: int | None = None
+    compiled: bool = False
+    plan: MemoryPlan | None = None
+    compared: tuple[Any, Any] = (None, None)
+    compiled_network: nn.Module | None = None
+
+
+def attack_record(engine: Any) -> AttackRecord:
+    """Return the record of a run, an empty one if there was no attack yet."""
+    if not isinstance(getattr(engine.state, "attack_record", None), AttackRecord):
+        engine.state.attack_record = AttackRecord()
+    record: AttackRecord = engine.state.attack_record
+    return record
+
+
 class AttackedBatch(NamedTuple):
     """Clean and attacked volumes ``(B, C, H, W, D)``, and what the attack did.
 
@@ -220,8 +252,8 @@ def attack_batch(
     with evaluating(whole), engine_precision(engine), PassCounter(network) as passes:
         if target == AttackTarget.PREDICTION:
             targets = _predicted(whole, inputs)
-        room: MemoryPlan | None = getattr(engine.state, "attack_room", None)
-        adv, details, engine.state.attack_room = attack_within_memory(attack, inputs, targets, whole, room)
+        record = attack_record(engine)
+        adv, details, record.plan = attack_within_memory(attack, inputs, targets, whole, record.plan)
     cost = {"forward": passes.forward, "backward": passes.backward}
     return AttackedBatch(inputs, convert_to_dst_type(adv, dst=inputs)[0], details, cost)
 
@@ -240,7 +272,7 @@ def _require_same_network(engine: Any, whole: nn.Module) -> None:
     The first volume of the batch goes through what the attack meets, and through inferer and network as the engine runs
     them; a trainer's network in eval mode. Weights, running statistics and random generators stay as they were.
     """
-    parts, compared = (engine.network, engine.inferer), getattr(engine.state, "compared_network", (None, None))
+    parts, compared = (engine.network, engine.inferer), attack_record(engine).compared
     if all(one is other for one, other in zip(parts, compared, strict=True)):
         return
     volume, mode = prepared_batch(engine)[0][:1], getattr(engine, "mode", evaluating)
@@ -258,7 +290,7 @@ def _require_same_network(engine: Any, whole: nn.Module) -> None:
     weights = [weight.dtype for weight in engine.network.parameters()]
     amp = [engine.amp_kwargs.get("dtype", torch.float16)] if engine.amp else []
     _require_equal(attacked, evaluated, [attacked.dtype, evaluated.dtype, *weights, *amp])
-    engine.state.compared_network = parts
+    attack_record(engine).compared = parts
 
 
 def _require_equal(attacked: Tensor, evaluated: Tensor, dtypes: list[torch.dtype]) -> None:
@@ -322,10 +354,10 @@ def _own_network(engine: Any) -> nn.Module:
 
 def _compiled(engine: Any) -> nn.Module:
     """Return the network compiled, once for all batches of a run; its weights are the network's."""
-    if getattr(engine.state, "compiled_network", None) is None:
-        engine.state.compiled_network = torch.compile(_own_network(engine))
-    network: nn.Module = engine.state.compiled_network
-    return network
+    record = attack_record(engine)
+    if record.compiled_network is None:
+        record.compiled_network = torch.compile(_own_network(engine))
+    return record.compiled_network
 
 
 def part_of_batch(batch: dict[str, Any], first: int, last: int) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ from vafa_monai.attacks.describe import describe
 from vafa_monai.attacks.grey_level import LEVELS
 from vafa_monai.attacks.range_adapter import strengths
 from vafa_monai.data.files import require_writable, sha256, whole_file, write_json
-from vafa_monai.handlers.batch import AdversarialKeys
+from vafa_monai.handlers.batch import AdversarialKeys, attack_record
 from vafa_monai.handlers.metric import HausdorffDistance95, NormalizedSurfaceDice, OrganPresence, PerceptualSimilarity
 from vafa_monai.losses.voxel_loss import class_indices, require_channels
 from vafa_monai.metrics.image_quality import QUALITY_NAMES
@@ -277,7 +277,7 @@ class RobustnessReport:
 
     def collect(self, engine: Any) -> None:
         """Remember the names of the cases, what no metric tells of them, and how the first looks."""
-        details = getattr(engine.state, "attack_details", [{}] * len(engine.state.batch))
+        details = attack_record(engine).details or [{}] * len(engine.state.batch)
         for case, output, told in zip(engine.state.batch, engine.state.output, details, strict=True):
             if not self._names:
                 self._snapshot = case_snapshot(case, output, self.value_range)
@@ -286,7 +286,7 @@ class RobustnessReport:
             self._names.append(name)
             more = {"volume_ml": _volumes(output), **self._origin(case), **({"attack_details": told} if told else {})}
             self._told.append(json.dumps(more))
-        for way, windows in getattr(engine.state, "attack_cost", {}).items():
+        for way, windows in attack_record(engine).cost.items():
             self._cost[way] = self._cost.get(way, 0) + windows
 
     def __call__(self, engine: Any) -> None:
@@ -298,8 +298,8 @@ class RobustnessReport:
         require_different(names)  # of several ranks: a sampler that fills up counts a case twice
         slices = self.path.with_suffix(".npz")
         content = self._content(engine, names) | ({"cost": cost} if cost else {}) | {"slices": slices.name}
-        content["windows_per_gradient"] = getattr(engine.state, "windows_per_gradient", None)
-        content["compiled"] = getattr(engine.state, "compiled", False)
+        content["windows_per_gradient"] = attack_record(engine).windows_per_gradient
+        content["compiled"] = attack_record(engine).compiled
         content["cases"] = [case | json.loads(more) for case, more in zip(content["cases"], told, strict=True)]
         self.path.unlink(missing_ok=True)  # an older one, so that a kill never leaves it beside the slices of this
         with whole_file(slices) as beside:
