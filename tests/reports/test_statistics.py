@@ -92,6 +92,12 @@ def test_paired_test_is_symmetric_and_leaves_undefined_pairs_out():
     assert there.difference.mean == pytest.approx(-back.difference.mean)
 
 
+def test_values_that_differ_by_rounding_have_an_interval():
+    third = [0.1 + 0.2, 0.3, 0.3]
+    found = mean_interval(third)
+    assert (found.low, found.high) == (third[0], third[0])
+
+
 def test_equal_pairs_are_left_out_of_the_ranks():
     assert paired_test([0.5, 0.1, 0.2, 0.3], [0.5, 0.2, 0.4, 0.6]).p_value == pytest.approx(0.25)  # 2 / 2**3
 

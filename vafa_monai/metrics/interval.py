@@ -12,6 +12,7 @@ __all__ = ["CONFIDENCE", "Interval", "mean_interval"]
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
+ROUNDING = 1e-12  # values no farther apart are equal: their acceleration would be a division by almost 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ def mean_interval(values: Sequence[float | None], *, seed: int = 0) -> Interval:
     if len(known) < 2:
         return Interval(mean=float(known[0]) if len(known) else None, low=None, high=None, n=len(known))
     mean = float(known.mean())
-    if np.ptp(known) == 0:
+    if np.ptp(known) <= ROUNDING:
         return Interval(mean=float(known[0]), low=float(known[0]), high=float(known[0]), n=len(known))
     low, high = bootstrap(
         (known,),

@@ -124,6 +124,8 @@ def setting_text(settings: Mapping[str, Any], strength: Mapping[str, Mapping[str
         'ε 4/255, 20 steps of 0.01, random start'
         >>> setting_text({"eps": 4 / 255}, {"eps": {"fraction": 0.015686, "grey_levels": 4.0, "HU": 6.666667}})
         'ε 4/255 (6.67 HU)'
+        >>> setting_text({"name": "VolAA 1", "eps": 4 / 255, "q_max": 20.0, "steps": 100})
+        'VolAA 1, ε 4/255, q up to 20, 100 steps'
     """
     inner = settings.get("attack")
     if isinstance(inner, Mapping):
@@ -152,7 +154,8 @@ def _strength(settings: Mapping[str, Any], strength: Mapping[str, Mapping[str, f
         if name in settings
     ]
     parts += [f"q {settings['q']:g}"] if "q" in settings else []
-    parts += [f"q {settings['q_min']:g} to {settings['q_max']:g}"] if "q_max" in settings else []
+    lowest = f"{settings['q_min']:g}" if "q_min" in settings else "up"
+    parts += [f"q {lowest} to {settings['q_max']:g}"] if "q_max" in settings else []
     parts += (
         ["block " + "\N{MULTIPLICATION SIGN}".join(map(str, settings["block_size"]))]
         if "block_size" in settings
