@@ -20,7 +20,7 @@ import torch
 
 from vafa_monai.audit import Status
 from vafa_monai.cli import COMMANDS, audit_command, data_command, main, report_command, say, share_command
-from vafa_monai.runs import Benchmark, BenchmarkOutcome, BundleAudit, BundleRun, shipped_bundle
+from vafa_monai.runs import Benchmark, BenchmarkOutcome, BundleAudit, BundleRun, Study, StudyOutcome, shipped_bundle
 
 BUNDLE = "mni152_unetr_segmentation"
 WORK = {  # what does the work, or begins it
@@ -58,6 +58,7 @@ def asked(monkeypatch):
     monkeypatch.setattr(BundleRun, "run", note("run", SimpleNamespace(metrics={"val_mean_dice": 0.5})))
     monkeypatch.setattr(BundleRun, "check", note("check", None))
     monkeypatch.setattr(Benchmark, "run", note("benchmark", BenchmarkOutcome()))
+    monkeypatch.setattr(Study, "run", note("study", StudyOutcome()))
     monkeypatch.setattr(BundleAudit, "run", note("audit", {}))
     monkeypatch.setattr(BundleAudit, "verdict", lambda *_: Status.PASS)
     for module, names in WORK.items():
@@ -123,6 +124,7 @@ UNKNOWN = {
     "audit": (["audit", "B", "data", "--checkpoints", "x"], "'checkpoints'; nearest: checkpoint"),
     "setting of an audit": (["audit", "B", "data", "--step", "1"], "'step'; nearest: steps"),
     "benchmark": (["benchmark", "B", "data", "--attack_step", "3"], "'attack_step'; nearest: attack_steps"),
+    "study": (["study", "B", "data", "pgd", "o", "--epoch", "1"], "'epoch'; nearest: epochs"),
     "reproduce": (["reproduce", "table6", "B", "data", "--epsilon", "1"], "'epsilon'"),
     "convert": (["convert", "f.pt", "B", "--num_class", "14"], "'num_class'; nearest: num_classes"),
     "prepare": (["prepare", "acdc", "a", "b", "--alow_missing"], "'--alow_missing'; nearest: allow_missing"),
@@ -514,7 +516,10 @@ ORDINARY = {
     "bundle": "B",
     "dataset_dir": "data",
     "attack": "pgd",
-    "attacks": "pgd,bim",
+    "attacks": "identity,ensemble",
+    "recipes": "pgd,n_fgsm",
+    "seeds": "0,1",
+    "strengths": "0.5,2",
     "checkpoint": "models/model.pt",
 }
 ORDINARY |= {"tracking": None, "device": "cpu", "fold": "0", "model_names": "m", "surrogate": "models/model_vaft.pt"}
@@ -567,7 +572,7 @@ def line_of(command, chance):
             continue
         words += [value] if needed and len(words) == 1 else [f"--{option.name}={value}"]
     if command.others == "overrides" and command.name != "convert":
-        unread = {*command.options, *(["eps"] if command.name == "train" else [])}
+        unread = {*command.options, *{"train": ["eps"], "study": ["seed"]}.get(command.name, [])}
         free = [pair for pair in IDS.items() if pair[0].removeprefix("--") not in unread]
         words += [word for pair in chance.sample(free, 2) for word in pair]
     return words

@@ -17,7 +17,7 @@ from vafa_monai.cli.audit_command import audit, audit_nnunet
 from vafa_monai.cli.command import Commands
 from vafa_monai.cli.data_command import convert, phantom, prepare
 from vafa_monai.cli.report_command import compare, demo, leaderboard, report, reproduce
-from vafa_monai.cli.run_command import attack, benchmark, evaluate, harden, train
+from vafa_monai.cli.run_command import attack, benchmark, evaluate, harden, study, train
 from vafa_monai.cli.say import clean, complain
 from vafa_monai.cli.share_command import bundle, fetch, label_app, package
 
@@ -41,13 +41,14 @@ __all__ = [
     "prepare",
     "report",
     "reproduce",
+    "study",
     "train",
 ]
 
 CHAPTERS: dict[str, tuple[Callable[..., None], ...]] = {
     "Try it": (demo, phantom),
     "Prepare": (bundle, prepare, convert),
-    "Train and attack": (train, harden, evaluate, attack, benchmark),
+    "Train and attack": (train, harden, evaluate, attack, benchmark, study),
     "Audit": (audit, audit_nnunet),
     "Read": (report, compare, leaderboard, reproduce),
     "Share": (package, fetch, label_app),

@@ -15,7 +15,7 @@ import click
 from vafa_monai import __version__
 from vafa_monai.runs.override import nearest, parse_values, refuse_impossible, truth
 
-__all__ = ["Commands", "parsed"]
+__all__ = ["Commands", "number", "parsed", "whole"]
 
 FLAG = re.compile(r"--|-[^\W\d]")  # -1 is a number
 WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
@@ -49,13 +49,15 @@ def _text(name: str, word: str) -> str:
     return word
 
 
-def _whole(name: str, word: str) -> int:
+def whole(name: str, word: str) -> int:
+    """Return the whole number that a word is; refuse any other."""
     if not WHOLE.fullmatch(word):
         raise ValueError(f"{name} must be a whole number, got {word!r}.")
     return int(word)
 
 
-def _number(name: str, word: str) -> float:
+def number(name: str, word: str) -> float:
+    """Return the number that a word is; refuse any other."""
     try:
         value = float(word)
     except ValueError:
@@ -67,8 +69,8 @@ def _number(name: str, word: str) -> float:
 
 KINDS = {
     str: Kind("text", _text),
-    int: Kind("number", _whole),
-    float: Kind("number", _number),
+    int: Kind("number", whole),
+    float: Kind("number", number),
     bool: Kind("true|false", truth),
 }
 

@@ -1,4 +1,4 @@
-"""Commands that run the configs of one bundle: train, harden, evaluate, attack."""
+"""Commands that run the configs of one bundle: train, harden, evaluate, attack, benchmark, study."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from vafa_monai.cli.argument import beside, checkpoint_files, names, prepared, runs_of
-from vafa_monai.cli.command import parsed
+from vafa_monai.cli.command import number, parsed, whole
 from vafa_monai.cli.say import log, say
-from vafa_monai.runs.benchmark import Benchmark
-from vafa_monai.runs.bundle_run import BundleRun
+from vafa_monai.runs.benchmark import Benchmark, BenchmarkOutcome
+from vafa_monai.runs.bundle_run import BundleRun, hardening_overlays
 from vafa_monai.runs.reach import require_read
+from vafa_monai.runs.study import ATTACKS, STRENGTHS, Study, StudyOutcome
 
-__all__ = ["attack", "benchmark", "evaluate", "harden", "train"]
+__all__ = ["attack", "benchmark", "evaluate", "harden", "study", "train"]
 
 TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "mlflow": ("mlflow",)}
 
@@ -54,10 +55,7 @@ def harden(
         tracking: ``tensorboard`` or ``mlflow``, where losses and scores are to be seen, too.
         **overrides: config ids and values, such as ``--epochs 20`` or ``--clean_weight 0.3``.
     """
-    known = sorted(path.stem for path in (Path(bundle) / "configs" / "hardening").glob("*.json"))
-    if known and recipe not in known:
-        raise ValueError(f"recipe must be one of {known}, got {recipe!r}.")
-    overlays = ["harden", f"hardening/{recipe}", *([f"attacks/{attack}"] if attack else [])]
+    overlays = [*hardening_overlays(Path(bundle), recipe), *([f"attacks/{attack}"] if attack else [])]
     words = beside(overrides, dataset_dir=dataset_dir, pretrained_file=start)
     trained(bundle, [*overlays, *tracked("train", tracking)], words)
 
@@ -177,6 +175,54 @@ def benchmark(
     )
     require_read([one.run for one in run.settings()], overrides)
     outcome = run.run()
+    end_with(outcome)
+
+
+def study(
+    bundle: str,
+    dataset_dir: str,
+    recipes: str,
+    output: str,
+    seeds: str = "0",
+    attacks: str = ",".join(ATTACKS),
+    strengths: str = ",".join(map(str, STRENGTHS)),
+    title: str = "Recipes of hardening",
+    **overrides: Any,
+) -> None:
+    """Train by recipes, attack all models alike, report; a second call continues, torchrun shares the work.
+
+    Args:
+        bundle: folder of the bundle, which is only read.
+        dataset_dir: folder of the data.
+        recipes: names of the recipes with commas between, of ``configs/hardening``.
+        output: folder of models, records and report.
+        seeds: seeds of the trainings with commas between, each of which makes one model a recipe.
+        attacks: names of the attacks with commas between, of ``configs/attacks``.
+        strengths: for the curves, multiples of the bundle's strength with commas between.
+        title: title of the report.
+        **overrides: config ids and values; those of ``train.json`` hold for all runs but where a recipe says its own.
+    """
+    log(logging.WARNING)
+    asked = names("attacks", attacks)
+    config = BundleRun(bundle=Path(bundle), overlays=["evaluate", f"attacks/{asked[0]}"]).config
+    run = Study(
+        bundle=Path(bundle),
+        dataset_dir=Path(dataset_dir),
+        recipes=names("recipes", recipes),
+        output=Path(output),
+        seeds=[whole("seeds", one) for one in names("seeds", seeds)],
+        attacks=asked,
+        strengths=[number("strengths", one) for one in names("strengths", strengths)],
+        overrides=parsed(config, overrides),
+        title=title,
+        say=say,
+    )
+    require_read(list({tuple(one.overlays): one for one in run.runs()}.values()), overrides)  # seeds do not matter
+    end_with(run.run())
+
+
+def end_with(outcome: BenchmarkOutcome | StudyOutcome) -> None:
+    """Print what was made and what failed; failures end the command with a code of their own."""
     for name, path in outcome.files.items():
         say(f"{name}: {path}")
     for failure in outcome.failures:

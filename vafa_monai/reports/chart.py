@@ -25,12 +25,12 @@ from vafa_monai.results.audit import Audit, Curve
 from vafa_monai.results.result import Result
 from vafa_monai.results.result_set import Comparison
 
-__all__ = ["class_colors", "curve_charts", "dice_chart", "house_style", "model_colors", "save_png"]
+__all__ = ["class_colors", "curve_chart", "curve_charts", "dice_chart", "house_style", "model_colors", "save_png"]
 
 OKABE_ITO = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00", "#0072B2")
 TOL_MUTED = ("#882255", "#44AA99", "#999933", "#AA4499", "#332288", "#DDCC77", "#117733")
 CLASSES = (*OKABE_ITO, *TOL_MUTED)
-MODELS = ("#6B7785", "#0072B2", "#D55E00", "#009E73", "#CC79A7")
+MODELS = ("#6B7785", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#882255", "#44AA99", "#332288")
 
 
 def class_colors(n_classes: int) -> list[str]:
@@ -39,7 +39,7 @@ def class_colors(n_classes: int) -> list[str]:
 
 
 def model_colors(models: list[str]) -> dict[str, str]:
-    """Return one color for each model, grey for the first; they repeat after 5."""
+    """Return one color for each model, grey for the first; they repeat after 9."""
     return {model: MODELS[index % len(MODELS)] for index, model in enumerate(models)}
 
 
@@ -221,11 +221,11 @@ def curve_charts(audits: Mapping[str, Audit]) -> list[CurveChart]:
     for model, audit in audits.items():
         for curve in audit.curves:
             found.setdefault(curve.name, {})[model] = curve
-    return [_chart(name, curves) for name, curves in found.items()]
+    return [curve_chart(name, curves) for name, curves in found.items()]
 
 
-def _chart(name: str, curves: Mapping[str, Curve]) -> CurveChart:
-    """Lay out the curves of one kind."""
+def curve_chart(name: str, curves: Mapping[str, Curve]) -> CurveChart:
+    """Lay out the curves of one kind, by model; see :func:`curve_charts`."""
     values = sorted({x for curve in curves.values() for x in curve.x})
     first = next(iter(curves.values()))
     return CurveChart(

@@ -1,10 +1,11 @@
-"""Work done once: runs of bundles, benchmarks, audits and the demo."""
+"""Work done once: runs of bundles, benchmarks, audits, studies and the demo."""
 
 from vafa_monai.runs.audit import AuditProgress, BundleAudit
 from vafa_monai.runs.benchmark import Benchmark, BenchmarkOutcome
 from vafa_monai.runs.bundle_run import BundleRun
 from vafa_monai.runs.demo import Demo, DemoSettings
 from vafa_monai.runs.shipped import copy_bundle, shipped_bundle
+from vafa_monai.runs.study import Study, StudyOutcome
 
 __all__ = [
     "AuditProgress",
@@ -14,6 +15,8 @@ __all__ = [
     "BundleRun",
     "Demo",
     "DemoSettings",
+    "Study",
+    "StudyOutcome",
     "copy_bundle",
     "shipped_bundle",
 ]

@@ -27,7 +27,7 @@ from vafa_monai.runs.benchmark_plan import BenchmarkCase, BenchmarkRecords, Benc
 from vafa_monai.runs.override import refuse_taken
 from vafa_monai.runs.run_log import TimeLeft
 
-__all__ = ["Benchmark", "BenchmarkOutcome"]
+__all__ = ["Benchmark", "BenchmarkOutcome", "Processes", "launched_processes"]
 
 OWN = (
     "attack_name",
@@ -52,10 +52,13 @@ class BenchmarkOutcome:
     Args:
         files: files of the report by name; empty in all processes but the first, and without any result.
         failures: what failed, each with model, attack, case and error.
+        more: the result of each further run as a document, ``None`` where all cases failed; empty in all processes but
+            the first.
     """
 
     files: Mapping[str, Path] = field(default_factory=dict)
     failures: Sequence[Mapping[str, Any]] = ()
+    more: Sequence[Mapping[str, Any] | None] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +77,9 @@ class Benchmark:
         checkpoints: files of the weights, relative to the bundle.
         output: folder of records, results and report; by default ``eval/benchmark`` of the bundle.
         overrides: config ids and values, for every run.
+        more: further runs whose records are made in the same way, and which are in no report.
         title: title of the report.
+        report: ``False`` writes results alone.
         say: told of every step, line by line.
 
     Raises:
@@ -88,7 +93,9 @@ class Benchmark:
     checkpoints: Sequence[str] = ("models/model.pt",)
     output: Path | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    more: Sequence[BenchmarkRun] = ()
     title: str = "Adversarial robustness"
+    report: bool = True
     say: Callable[[str], None] = field(default=logging.getLogger(__name__).info, repr=False)
 
     def __post_init__(self) -> None:
@@ -123,13 +130,16 @@ class Benchmark:
             for attack in self.attacks
         ]
 
-    def run(self) -> BenchmarkOutcome:
+    def run(self, group: Processes | None = None) -> BenchmarkOutcome:
         """Do what is left, then merge the records into results, and write the report.
+
+        Args:
+            group: the processes that share the work; by default those that ``torchrun`` started.
 
         Returns:
             The files of the report and what failed; in all processes but the first only that.
         """
-        group = _group(self.say)
+        group = launched_processes(self.say) if group is None else group
         rank, ranks = group.rank, group.ranks
         for name in ("records/record.json", "results/model/attack.json", "failures.json"):
             require_writable(self.folder / name)
@@ -137,7 +147,7 @@ class Benchmark:
         for setting in settings[:: len(self.attacks)]:
             check_checkpoint(setting.checkpoint, setting.get("network_def"))
             setting.forget()
-        items, records = plan_items(settings), BenchmarkRecords(self.folder)
+        items, records = plan_items([*settings, *self.more]), BenchmarkRecords(self.folder)
         if rank == 0:
             self._sweep(items, records)
         group.meet("begin", MEETING)
@@ -148,8 +158,11 @@ class Benchmark:
             return BenchmarkOutcome()
         self._sweep(items, records)
         self._work(records.missing(items), records, rank, 1)
-        failures = [*records.failures(items), *(item.about(GONE) for item in records.missing(items))]
-        return BenchmarkOutcome(self._merge(items, records, failures), failures)
+        own = [item for item in items if not any(item.setting is one for one in self.more)]
+        more = [self._merged([item for item in items if item.setting is one], records) for one in self.more]
+        failures = _failures(items, records)
+        write_json(self.folder / "failures.json", failures)
+        return BenchmarkOutcome(self._merge(own, records, _failures(own, records)), failures, more)
 
     def _sweep(self, items: Sequence[BenchmarkCase], records: BenchmarkRecords) -> None:
         """Set aside what is damaged, so that it is made again."""
@@ -196,9 +209,8 @@ class Benchmark:
     def _merge(
         self, items: Sequence[BenchmarkCase], records: BenchmarkRecords, failures: Sequence[Mapping[str, Any]]
     ) -> dict[str, Path]:
-        """Write the results of all settings, the list of failures, and the report."""
+        """Write the results of all settings and the report."""
         results, warnings, own = self.folder / "results", [], []
-        write_json(self.folder / "failures.json", list(failures))
         for setting, group in groupby(items, key=lambda item: item.setting):
             done = [item for item in group if records.is_done(item)]
             failed = [one for one in failures if (one["model"], one["attack"]) == (setting.model, setting.attack)]
@@ -210,10 +222,17 @@ class Benchmark:
                 path.unlink(missing_ok=True)
                 about = f"{attack_title(setting.attack)} failed on {setting.model} on all {len(failed)} cases"
                 warnings.append(f"{about}: {failed[0]['error']}")
-        if not own:
+        if own:
+            self._set_aside_outdated(results, own)
+        if not own or not self.report:
             return {}
-        self._set_aside_outdated(results, own)
         return dict(build_report(results, self.folder, title=self.title, warnings=warnings))
+
+    @staticmethod
+    def _merged(items: Sequence[BenchmarkCase], records: BenchmarkRecords) -> dict[str, Any] | None:
+        """Return the result of one setting as a document without slices."""
+        done = [records.read(item) for item in items if records.is_done(item)]
+        return merge_results(done, None) if done else None
 
     def _set_aside_outdated(self, results: Path, own: Sequence[Path]) -> None:
         """Set aside the results of earlier calls that are damaged, or of other weights, data or versions than ours."""
@@ -222,6 +241,11 @@ class Benchmark:
             reason = _outdated(path, results, ours)
             if reason is not None:
                 self.say(f"set aside: {set_aside(path, 'outdated')}, {reason}")
+
+
+def _failures(items: Sequence[BenchmarkCase], records: BenchmarkRecords) -> list[Mapping[str, Any]]:
+    """Return what failed of some items."""
+    return [*records.failures(items), *(item.about(GONE) for item in records.missing(items))]
 
 
 def _outdated(path: Path, root: Path, ours: Sequence[Result]) -> str | None:
@@ -250,8 +274,14 @@ def _write_result(
 
 
 @dataclass(frozen=True)
-class _Group:
-    """The processes of one run; they are no group of torch, so that no metric gathers across them."""
+class Processes:
+    """The processes of one run; they are no group of torch, so that no metric gathers across them.
+
+    Args:
+        rank: the number of this one.
+        ranks: how many there are.
+        store: where they meet, ``None`` for one alone.
+    """
 
     rank: int = 0
     ranks: int = 1
@@ -271,16 +301,16 @@ class _Group:
             raise ValueError(f"WORLD_SIZE must be that of processes that all came, got {self.ranks}.") from error
 
 
-def _group(say: Callable[[str], None]) -> _Group:
+def launched_processes(say: Callable[[str], None]) -> Processes:
     """Return the processes that ``torchrun`` started; a part of its environment that was left over is no launch."""
     found = {name: os.environ[name] for name in LAUNCHED if name in os.environ}
     if not {"RANK", "WORLD_SIZE"} & found.keys() or found.get("WORLD_SIZE") == "1":
-        return _Group()
+        return Processes()
     absent = [name for name in LAUNCHED if name not in found]
     if absent:
         left = ", ".join(f"{name}={found[name]}" for name in ("RANK", "WORLD_SIZE") if name in found)
         say(f"one process does all: {left} in the environment is no launch by torchrun without {', '.join(absent)}")
-        return _Group()
+        return Processes()
     try:
         rank, ranks, port = (int(found[name]) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
     except ValueError as error:
@@ -290,4 +320,4 @@ def _group(say: Callable[[str], None]) -> _Group:
     hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by the launcher, else by the first process
     host = rank == 0 and not hosted
     store = torch.distributed.TCPStore(found["MASTER_ADDR"], port, ranks, host, MEETING, wait_for_workers=False)
-    return _Group(rank, ranks, store)
+    return Processes(rank, ranks, store)

@@ -26,7 +26,7 @@ from vafa_monai.results.result import parse_result
 from vafa_monai.runs.bundle_run import PLACES_AND_MEANS, BundleRun, digest
 from vafa_monai.runs.run_log import sentence_of
 
-__all__ = ["BenchmarkCase", "BenchmarkRecords", "BenchmarkRun", "expected_bytes", "plan_items"]
+__all__ = ["EXPECTED", "BenchmarkCase", "BenchmarkRecords", "BenchmarkRun", "expected_bytes", "plan_items"]
 
 RECORD_BYTES = 4096  # a record beside its volume
 SMALL_VOLUME = 96 * 96 * 48 * 4  # bytes of the volume that a result keeps, at most

@@ -8,7 +8,7 @@ import logging
 import shlex
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from vafa_monai.data.check import check_cases
 from vafa_monai.data.files import read_json, sha256
 from vafa_monai.runs.override import is_expression, is_text, merged_config, refuse_impossible, require_known
 
-__all__ = ["BundleRun", "as_config", "digest", "run_facts"]
+__all__ = ["BundleRun", "as_config", "digest", "hardening_overlays", "run_facts"]
 
 ENGINES = {"train#trainer": "train", "validate#evaluator": "evaluate"}
 
@@ -90,11 +90,12 @@ class BundleRun:
                 **{key: as_config(key, value) for key, value in values.items()},
             )
 
-    def run(self, progress: str) -> Any:
+    def run(self, progress: str, watch: Callable[[Any], object] | None = None) -> Any:
         """Run in this process.
 
         Args:
             progress: engine to show a progress bar of, on a terminal: ``"train#trainer"`` or ``"validate#evaluator"``.
+            watch: given that engine before it runs, to attach handlers to it.
 
         Returns:
             The state of that engine.
@@ -109,6 +110,8 @@ class BundleRun:
         terminal = sys.__stderr__ is not None and sys.__stderr__.isatty()
         bar = ProgressBar(desc=ENGINES[progress], persist=False, file=sys.__stderr__, disable=not terminal)
         bar.attach(engine, output_transform=_loss)
+        if watch is not None:
+            watch(engine)
         workflow.run()
         workflow.finalize()
         return engine.state
@@ -123,6 +126,18 @@ class BundleRun:
         known = {argument: parser.get_parsed_content(name) for argument, name in names.items() if name in parser}
         data = [*parser.get_parsed_content("train#data"), *parser.get_parsed_content("validate#data")]
         check_cases(data, preprocessing=parser.get_parsed_content("validate#preprocessing"), **known)
+
+
+def hardening_overlays(bundle: Path, recipe: str) -> list[str]:
+    """Return the overlays that harden by a recipe.
+
+    Raises:
+        ValueError: if the bundle has recipes, and this is none of them.
+    """
+    known = sorted(path.stem for path in (bundle / "configs" / "hardening").glob("*.json"))
+    if known and recipe not in known:
+        raise ValueError(f"recipe must be one of {known}, got {recipe!r}.")
+    return ["harden", f"hardening/{recipe}"]
 
 
 def _flag(name: str, word: str) -> str:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from ignite.engine import Events
+from torch import nn
+
+from vafa_monai.data.files import read_json, write_json
+from vafa_monai.inferers.inferred_network import PassCounter
 from vafa_monai.runs.bundle_run import BundleRun
 
-__all__ = ["RunLog", "TimeLeft", "sentence_of"]
+__all__ = ["CostTally", "RunLog", "TimeLeft", "sentence_of"]
 
 
 class TimeLeft:
@@ -59,6 +65,50 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 86400:.1f} days"
 
 
+COST = ("iterations", "seconds", "forward", "backward")
+
+
+class CostTally:
+    """What the iterations of a training cost, without its validations; kept in a file, epoch by epoch.
+
+    Args:
+        path: the file; a part that a killed process left there counts.
+        made_of: what the training is made of; the file of another one is replaced.
+    """
+
+    def __init__(self, path: Path, made_of: str) -> None:
+        self.path, self.made_of = path, made_of
+        try:
+            found = read_json(path, "cost") if path.is_file() else {}
+        except ValueError:  # what a cost was nobody knows then
+            found = {}
+        mine = found.get("made_of") == made_of
+        self.sums: dict[str, float] = {name: found["cost"][name] if mine else 0 for name in COST}
+        self._start, self._passes = 0.0, PassCounter(nn.Identity())
+
+    def attach(self, trainer: Any) -> None:
+        """Come behind the handlers that belong to an iteration."""
+        trainer.add_event_handler(Events.GET_BATCH_STARTED, self._begin)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._end)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+
+    def total(self) -> dict[str, float] | None:
+        """Return the sums, or ``None`` if nothing was counted."""
+        return dict(self.sums) if self.sums["iterations"] else None
+
+    def _begin(self, trainer: Any) -> None:
+        self._start, self._passes = time.perf_counter(), PassCounter(trainer.network)
+        self._passes.__enter__()
+
+    def _end(self, trainer: Any) -> None:
+        self._passes.__exit__(None, None, None)
+        spent = (1, time.perf_counter() - self._start, self._passes.forward, self._passes.backward)
+        self.sums = {name: self.sums[name] + more for name, more in zip(COST, spent, strict=True)}
+
+    def _write(self, trainer: Any) -> None:
+        write_json(self.path, {"made_of": self.made_of, "cost": self.sums})
+
+
 logger = logging.getLogger(__name__)
 
 
@@ -97,10 +147,10 @@ class RunLog:
         self.commands.append(run.command())
         self.say(f"$ {run.command()}")
 
-    def run(self, run: BundleRun, progress: str) -> Any:
+    def run(self, run: BundleRun, progress: str, watch: Callable[[Any], object] | None = None) -> Any:
         """Run with a progress bar on a terminal; what the engines print goes to the file."""
         with redirect_stdout(self._file), redirect_stderr(self._file):
-            return run.run(progress=progress)
+            return run.run(progress=progress) if watch is None else run.run(progress=progress, watch=watch)
 
     def fail(self, error: BaseException) -> str:
         """Log an error with where it came from and tell its sentence."""

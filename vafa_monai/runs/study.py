@@ -1,0 +1,413 @@
+"""A study of recipes: every model is trained, then all are attacked alike on the test cases, and one report is made."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+import vafa_monai
+from vafa_monai.data.files import file_name, read_json, require_writable, set_aside, sha256, write_json
+from vafa_monai.data.overlap import require_apart
+from vafa_monai.reports.study import HEADLINE, STANDARD, StudyModel, StudyPoint, study_document, write_study
+from vafa_monai.results.attack_name import CLEAN
+from vafa_monai.results.result import Result, load_result, parse_result
+from vafa_monai.runs.benchmark import MEETING, OWN, PATIENCE, Benchmark, Processes, launched_processes
+from vafa_monai.runs.benchmark_plan import EXPECTED, BenchmarkRun
+from vafa_monai.runs.bundle_run import BundleRun, digest, hardening_overlays, run_facts
+from vafa_monai.runs.override import RULES, is_known, refuse_taken, require_known
+from vafa_monai.runs.run_log import CostTally, RunLog, TimeLeft
+
+__all__ = ["ATTACKS", "STRENGTHS", "Study", "StudyOutcome"]
+
+ATTACKS = (CLEAN, "pgd", "apgd", "frequency_pgd", "vafa_authors", "vafa_audit", HEADLINE)
+STRENGTHS = (0.5, 1.0, 2.0, 4.0)
+CURVES = {"pgd": "radius", "frequency_pgd": "q_max"}  # the id of the strength of an attack
+GREY = {"radius": 255.0, "q_max": 1.0}  # grey levels in one unit of that id
+TAKEN: tuple[str, ...] = (
+    "seed",
+    "ckpt_dir",
+    "ckpt_path",
+    "model_file",
+    "model_name",
+    "output_dir",
+    "results_dir",
+    "pretrained_file",
+)
+TAKEN += ("resume", "resume_dir", "recipe_name", "attack_name", "radius")
+TOLD = ("model", "recipe", "seed", "sha256", "iterations", "cost")
+PARTS = {"training": "train#data", "validation": "validate#data"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOutcome:
+    """What a study made.
+
+    Args:
+        files: files of its report by name; empty in all processes but the first.
+        failures: cases that failed under an attack, each with model, attack, case and error.
+    """
+
+    files: Mapping[str, Path] = field(default_factory=dict)
+    failures: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Train a standard model a seed and harden it by every recipe; then attack all models alike on the test cases.
+
+    No test case is opened before the last model is trained, and every figure is computed once. What is done is not done
+    again, so that a study that was killed goes on; ``torchrun`` shares trainings and cases among processes. The bundle
+    is only read. An override of an id of ``train.json`` holds for all runs, but not where a recipe or ``harden.json``
+    says it otherwise (``epochs``: use ``hardening#epochs``); any other is one of the attacks on the test cases.
+
+    Args:
+        bundle: folder of the bundle.
+        dataset_dir: folder of the data.
+        recipes: names of recipes, of ``configs/hardening``.
+        seeds: seeds of the trainings, each of which makes one model a recipe.
+        output: folder of models, records and report.
+        attacks: names of attacks, of ``configs/attacks``; ``identity`` and ``ensemble`` among them.
+        strengths: for the curves, multiples of the strength of the bundle, above 0; none draws no curves.
+        overrides: config ids and values.
+        title: title of the report.
+        say: told of every step, line by line.
+
+    Raises:
+        ValueError: if a recipe, an attack or the bundle is not there, a value cannot be, or the folder holds something
+            else or a study with other settings.
+    """
+
+    bundle: Path
+    dataset_dir: Path
+    recipes: Sequence[str]
+    output: Path
+    seeds: Sequence[int] = (0,)
+    attacks: Sequence[str] = ATTACKS
+    strengths: Sequence[float] = STRENGTHS
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    title: str = "Recipes of hardening"
+    say: Callable[[str], None] = field(default=logging.getLogger(__name__).info, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be, before anything runs."""
+        for name in ("bundle", "dataset_dir", "output"):
+            object.__setattr__(self, name, Path(getattr(self, name)).resolve())
+        self._refuse_impossible()
+        refuse_taken(self.overrides, TAKEN)
+        evaluation = self.runs()[-1].config
+        require_known(evaluation, [name for name in self.overrides if not is_known(self._standard.config, name)])
+        if self.settings_file.is_file():
+            self._require_same()
+        elif self.output.exists() and any(not path.name.startswith(".") for path in self.output.iterdir()):
+            raise ValueError(f"output must be a new or empty folder or that of a study, got {str(self.output)!r}.")
+
+    def _refuse_impossible(self) -> None:
+        """Refuse values that no study has."""
+        for name, values in (("recipes", self.recipes), ("seeds", self.seeds), ("attacks", self.attacks)):
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"{name} must be at least one, all different, got {list(values)!r}.")
+        rule, holds = RULES["seed"]
+        for seed in self.seeds:
+            if not holds(seed):
+                raise ValueError(f"seeds must each be {rule}, got {seed!r}.")
+        if not {CLEAN, HEADLINE} <= set(self.attacks):
+            raise ValueError(f"attacks must have {CLEAN} and {HEADLINE} among them, got {list(self.attacks)!r}.")
+        if STANDARD in self.recipes:
+            raise ValueError(f"recipes must leave the name {STANDARD} to the model before them, got it.")
+        if not all(isinstance(one, (int, float)) and 0 < one < float("inf") for one in self.strengths):
+            raise ValueError(f"strengths must be numbers above 0, got {list(self.strengths)!r}.")
+
+    @property
+    def settings_file(self) -> Path:
+        """The file that says what the folder belongs to."""
+        return self.output / "settings.json"
+
+    @property
+    def models(self) -> list[StudyModel]:
+        """All models, the standard ones first."""
+        return [StudyModel(recipe=recipe, seed=seed) for recipe in (STANDARD, *self.recipes) for seed in self.seeds]
+
+    def runs(self) -> list[BundleRun]:
+        """Return the training of every model, then the evaluation of each attack."""
+        return list(self._runs)
+
+    @cached_property
+    def _runs(self) -> list[BundleRun]:
+        overlays = [["evaluate", f"attacks/{attack}"] for attack in self.attacks]
+        evaluations = [BundleRun(bundle=self.bundle, overlays=one, overrides=self._evaluation) for one in overlays]
+        return [*map(self.training_run, self.models), *evaluations]
+
+    @cached_property
+    def _standard(self) -> BundleRun:
+        """The chain of the standard model, without overrides."""
+        return BundleRun(bundle=self.bundle)
+
+    @property
+    def _evaluation(self) -> dict[str, Any]:
+        """The overrides of the attacks."""
+        mine = {name: value for name, value in self.overrides.items() if name.split("#")[0] not in OWN}
+        return {**mine, "dataset_dir": str(self.dataset_dir)}
+
+    def checkpoint(self, model: StudyModel) -> Path:
+        """Return the file of the weights of a model."""
+        return self.output / "models" / f"{model.label}.pt"
+
+    def record_file(self, model: StudyModel) -> Path:
+        """Return the file that says how a model was trained."""
+        return self.output / "training" / f"{model.label}.json"
+
+    def training_run(self, model: StudyModel) -> BundleRun:
+        """Return the run that trains a model."""
+        places = {
+            "dataset_dir": str(self.dataset_dir),
+            "ckpt_dir": str(self.output / "models"),
+            "output_dir": str(self.output / "training"),
+            "model_file": f"{model.label}.pt",
+            "seed": model.seed,
+        }
+        known = {name: value for name, value in self.overrides.items() if is_known(self._standard.config, name)}
+        if model.recipe == STANDARD:
+            return BundleRun(bundle=self.bundle, overrides={**known, **places})
+        places["pretrained_file"] = str(self.checkpoint(StudyModel(recipe=STANDARD, seed=model.seed)))
+        overlays = hardening_overlays(self.bundle, model.recipe)
+        said = [key for one in overlays for key in read_json(self.bundle / "configs" / f"{one}.json", "config")]
+        kept = {name: value for name, value in known.items() if not _is_said(name, said)}
+        return BundleRun(bundle=self.bundle, overlays=overlays, overrides={**kept, **places})
+
+    @cached_property
+    def parts(self) -> dict[str, list[Mapping[str, Any]]]:
+        """The cases of each part, as the configs list them."""
+        chains = [(part, name, self.training_run(self.models[0])) for part, name in PARTS.items()]
+        chains.append(("test", "validate#data", self.runs()[-1]))
+        return {part: run.workflow().parser.get_parsed_content(name) for part, name, run in chains}
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What makes one study differ from another, as JSON; a study that was moved is the same."""
+        paths = sorted({path for run in self.runs() for path in run.configs})
+        told = {name: getattr(self, name) for name in ("recipes", "seeds", "attacks", "strengths", "overrides")}
+        content = {
+            **told,
+            "configs": {path: digest(read_json(self.bundle / path, "config")) for path in paths},
+            "cases": {part: digest({"cases": [*map(_content, cases)]}) for part, cases in self.parts.items()},
+            "vafa_monai": vafa_monai.__version__,
+        }
+        return dict(json.loads(json.dumps(content, default=str)))
+
+    def _require_same(self) -> None:
+        """Refuse a folder of other settings; a file that cannot be read is set aside."""
+        try:
+            found = read_json(self.settings_file, "settings of the study")
+        except ValueError as error:
+            self.say(f"set aside as {set_aside(self.settings_file).name}: {error}")
+            return
+        names = [name for name in {**found, **self.settings} if found.get(name) != self.settings.get(name)]
+        if names:
+            rule = "hold a study with the same settings"
+            raise ValueError(f"output must {rule}, got {str(self.output)!r}, made with other {' and '.join(names)}.")
+
+    def run(self) -> StudyOutcome:
+        """Do what is left.
+
+        Returns:
+            The files of the report and what failed; in all processes but the first nothing.
+
+        Raises:
+            ValueError: if another process is at the folder, or a training failed.
+        """
+        require_writable(self.settings_file)
+        group = launched_processes(self.say)
+        lock = FileLock(self.output / f".study.{group.rank}.lock")
+        self.output.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(f"output must have one study at a time, got {str(self.output)!r}, which has.") from None
+        try:
+            return self._run(group)
+        finally:
+            lock.release()
+
+    def _run(self, group: Processes) -> StudyOutcome:
+        """Train, meet, attack, and report."""
+        if group.rank == 0:
+            write_json(self.settings_file, self.settings)
+        group.meet("claimed", MEETING)
+        require_apart(self.parts)
+        self.training_run(self.models[0]).check()
+        steps = [[one for one in self.models if (one.recipe == STANDARD) is standard] for standard in (True, False)]
+        mine = [models[group.rank :: group.ranks] for models in steps]
+        recipes = [model.recipe for models in mine for model in models]
+        time_left = TimeLeft({recipe: [1.0] * recipes.count(recipe) for recipe in recipes})
+        with RunLog(self.output / f"study.{group.rank}.log", self.say) as log:
+            for number, models in enumerate(steps):  # the standard ones, which the others start from
+                failed = self._train_all(mine[number], log, time_left)
+                group.meet(f"trained {number}", PATIENCE)
+                self._require_trained(models, failed)
+        return self._attack(group)
+
+    def _train_all(self, models: Sequence[StudyModel], log: RunLog, time_left: TimeLeft) -> dict[str, str]:
+        """Train models one after the other; return the sentence of each that failed."""
+        failed = {}
+        for model in models:
+            start = time.perf_counter()
+            try:
+                done = self._train(model, log)
+            except (*EXPECTED, SystemExit) as error:
+                if isinstance(error, SystemExit) and not isinstance(error.code, str):
+                    raise
+                failed[model.label] = log.fail(error)
+                time_left.skip(model.recipe, 1.0)
+                continue
+            if done:
+                time_left.skip(model.recipe, 1.0)
+                self.say(f"{model.label}: done before")
+            else:
+                time_left.done(model.recipe, 1.0, time.perf_counter() - start)
+                self.say(f"{model.label}: trained ({time_left})")
+        return failed
+
+    def _train(self, model: StudyModel, log: RunLog) -> bool:
+        """Train one model, or go on with it; tell whether that was done before."""
+        run = self.training_run(model)
+        start = {"start": sha256(run.overrides["pretrained_file"])} if model.recipe != STANDARD else {}
+        facts = {**run_facts(run, self._datalist), "cases": self.settings["cases"], **start}
+        made_of, weights = digest({**facts, "seed": model.seed}), self.checkpoint(model)
+        record = self._record(model)
+        if record.get("made_of") == made_of and weights.is_file() and record.get("sha256") == sha256(weights):
+            return True
+        log.announce(run)
+        tally = CostTally(self.output / "training" / f"{model.label}.cost.json", made_of)
+        state = log.run(run, "train#trainer", watch=tally.attach)
+        record = {"model": model.label, "recipe": model.recipe, "seed": model.seed, "made_of": made_of}
+        record |= {"sha256": sha256(weights), "iterations": state.iteration, "cost": tally.total()}
+        write_json(self.record_file(model), record)
+        return False
+
+    @cached_property
+    def _datalist(self) -> Path:
+        return Path(self.training_run(self.models[0]).workflow().parser.get_parsed_content("datalist"))
+
+    def _record(self, model: StudyModel) -> dict[str, Any]:
+        """Return how a model was trained, empty if nobody can tell."""
+        path = self.record_file(model)
+        try:
+            return dict(read_json(path, "record of the training")) if path.is_file() else {}
+        except ValueError as error:
+            self.say(f"set aside as {set_aside(path).name}: {error}")
+            return {}
+
+    def _require_trained(self, models: Sequence[StudyModel], failed: Mapping[str, str]) -> None:
+        """Refuse to go on without all models."""
+        missing = [model.label for model in models if not self.record_file(model).is_file()]
+        if failed or missing:
+            why = next(iter(failed.values()), f"see the logs in {str(self.output)!r}")
+            name = next(iter([*failed, *missing]))
+            raise ValueError(f"models must all be trained before the attacks, got a failure of {name}: {why}")
+
+    def _attack(self, group: Processes) -> StudyOutcome:
+        """Attack all models in the same way; the first process writes the report."""
+        points = list(self._curve_points())
+        benchmark = Benchmark(
+            bundle=self.bundle,
+            dataset_dir=self.dataset_dir,
+            attacks=self.attacks,
+            checkpoints=[str(self.checkpoint(model)) for model in self.models],
+            output=self.output / "benchmark",
+            overrides=self._evaluation,
+            more=[run for *_, run in points],
+            report=False,
+            say=self.say,
+        )
+        outcome = benchmark.run(group)
+        if group.rank:
+            return StudyOutcome()
+        results = [one for run in benchmark.settings() if (one := self._result(run)) is not None]
+        measured = [
+            StudyPoint(model=model, attack=run.attack, strength=grey, result=parse_result(dict(one), run.attack))
+            for (model, grey, run), one in zip(points, outcome.more, strict=True)
+            if one is not None
+        ]
+        at_bundle = {attack: GREY[name] * self._strength(attack) for attack, name in self._curves().items()}
+        document = study_document(
+            title=self.title,
+            models=[model.trained(self._record(model)) for model in self.models],
+            results=results,
+            points=measured,
+            strengths=at_bundle,
+            settings=self.settings,
+            runs=[*self._trainings(), *self._evaluations(benchmark)],
+            failures=outcome.failures,
+        )
+        return StudyOutcome(files=write_study(document, self.output), failures=outcome.failures)
+
+    def _curves(self) -> dict[str, str]:
+        """Return the attacks that have a curve, with the id of their strength."""
+        return {attack: name for attack, name in CURVES.items() if attack in self.attacks and self.strengths}
+
+    def _strength(self, attack: str) -> float:
+        """Return the strength that the bundle has for an attack."""
+        run = BenchmarkRun(
+            bundle=self.bundle, checkpoint=self.checkpoint(self.models[0]), attack=attack, overrides=self._evaluation
+        )
+        return float(run.get(CURVES[attack]))
+
+    def _curve_points(self) -> Iterator[tuple[StudyModel, float, BenchmarkRun]]:
+        """Yield the runs of all curves with model and strength in grey levels; the bundle's is measured anyway."""
+        for attack, name in self._curves().items():
+            base = self._strength(attack)
+            for model in self.models:
+                for value in [base * factor for factor in self.strengths if factor != 1]:
+                    yield (
+                        model,
+                        GREY[name] * value,
+                        BenchmarkRun(
+                            bundle=self.bundle,
+                            checkpoint=self.checkpoint(model),
+                            attack=attack,
+                            overrides={**self._evaluation, name: value},
+                        ),
+                    )
+
+    def _result(self, run: BenchmarkRun) -> Result | None:
+        """Return a result of the benchmark, if a case could be measured."""
+        folder = self.output / "benchmark" / "results"
+        path = folder / run.model / f"{run.attack}.json"
+        return load_result(path, folder) if path.is_file() else None
+
+    def _trainings(self) -> list[dict[str, Any]]:
+        """Return what is told of each training."""
+        told = [({name: self._record(model)[name] for name in TOLD}, model) for model in self.models]
+        return [{"kind": "training", **one, "command": self.training_run(model).command()} for one, model in told]
+
+    def _evaluations(self, benchmark: Benchmark) -> list[dict[str, Any]]:
+        """Return what is told of each attack on each model."""
+        runs = [*benchmark.settings(), *benchmark.more]
+        told = [{"model": run.model, "attack": run.attack, "command": run.run.command()} for run in runs]
+        return [{"kind": "attack on the test cases", **one} for one in told]
+
+
+def _is_said(name: str, said: Sequence[str]) -> bool:
+    """Tell whether overlays say an id themselves.
+
+    Example:
+        >>> _is_said("epochs", ["epochs", "+train#handlers"]), _is_said("hardening#epochs", ["epochs"])
+        (True, False)
+    """
+    plain = name.replace("::", "#")
+    return any(plain == one or plain.startswith(f"{one}#") for one in said)
+
+
+def _content(case: Mapping[str, Any]) -> str:
+    """Return the name of a case and the hashes of its files."""
+    paths = [case[name] if isinstance(case[name], (list, tuple)) else [case[name]] for name in ("image", "label")]
+    hashes = ["+".join(sha256(path) if Path(path).is_file() else "missing" for path in one) for one in paths]
+    return " ".join([file_name(paths[0][0]), *hashes])
