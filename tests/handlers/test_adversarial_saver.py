@@ -19,6 +19,8 @@ from torch.utils.data import Subset
 from vafa_monai.attacks import FGSM, Identity
 from vafa_monai.handlers import AdversarialSaver, AttackHandler
 from vafa_monai.metrics import compute_image_quality
+from vafa_monai.results.document import parse
+from vafa_monai.results.record import AttackedVolume
 
 ATTACK = FGSM(eps=0.05)
 
@@ -90,6 +92,7 @@ def test_sidecar_says_what_was_done(folder, cases, attacked, evaluator, saver, c
     evaluator(threshold_network, [AttackHandler(ATTACK), saver(seed=9)]).run()
     for index, (case, adv) in enumerate(zip(cases, attacked(threshold_network), strict=True)):
         sidecar = json.loads((folder / f"case_{index}.json").read_text(encoding="utf-8"))
+        parse(AttackedVolume, sidecar, f"case_{index}.json")
         quality = compute_image_quality(adv[None], case["image"].as_tensor()[None])[0]
         assert (sidecar["case"], sidecar["seed"]) == (f"case_{index}", 9)
         assert sidecar["attack"]["name"] == "fgsm"

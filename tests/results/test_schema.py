@@ -10,13 +10,35 @@ import vafa_monai
 from vafa_monai.reports.evidence import ReportDocument
 from vafa_monai.results.audit import AUDIT_SCHEMA, Audit
 from vafa_monai.results.document import schema_text
+from vafa_monai.results.record import (
+    MANIFEST_SCHEMA,
+    MODEL_SCHEMA,
+    MODEL_TRAINING_SCHEMA,
+    TRAINING_SCHEMA,
+    AttackedVolume,
+    BenchmarkFailure,
+    BenchmarkRecord,
+    Manifest,
+    ModelTraining,
+    PaperModel,
+    TrainingState,
+    WeightsOrigin,
+)
 from vafa_monai.results.result import REPORT_SCHEMA, RESULT_SCHEMA, Result
 
 FOLDER = Path(vafa_monai.__file__).parent / "results" / "schemas"
 SHAPES = {
+    "attacked_volume": (AttackedVolume, "vafa_monai.attacked_volume"),
     "audit": (Audit, AUDIT_SCHEMA),
+    "benchmark_failure": (BenchmarkFailure, "vafa_monai.benchmark_failure"),
+    "benchmark_record": (BenchmarkRecord, RESULT_SCHEMA),
+    "manifest": (Manifest, MANIFEST_SCHEMA),
+    "model": (PaperModel, MODEL_SCHEMA),
+    "model_training": (ModelTraining, MODEL_TRAINING_SCHEMA),
     "report": (ReportDocument, REPORT_SCHEMA),
     "result": (Result, RESULT_SCHEMA),
+    "training": (TrainingState, TRAINING_SCHEMA),
+    "weights_origin": (WeightsOrigin, "vafa_monai.weights_origin"),
 }
 
 

@@ -19,6 +19,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from vafa_monai.data import check_checkpoint
 from vafa_monai.networks import UNETRPP, load_official_unetrpp
+from vafa_monai.results.document import parse
+from vafa_monai.results.record import WeightsOrigin
 from vafa_monai.runs import shipped_bundle
 from vafa_monai.sharing import build_bundle_network, convert_checkpoint
 
@@ -83,7 +85,9 @@ def output(tmp_path: Path) -> Path:
 
 
 def read_note(output: Path) -> dict[str, Any]:
-    return json.loads(output.with_name("model.pt.json").read_text(encoding="utf-8"))
+    found = json.loads(output.with_name("model.pt.json").read_text(encoding="utf-8"))
+    parse(WeightsOrigin, found, "model.pt.json")
+    return found
 
 
 # Conversions

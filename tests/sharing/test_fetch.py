@@ -70,7 +70,10 @@ BROKEN = {
     "missing file": (lambda f: (f / "LICENSE").unlink(), "LICENSE is listed and missing"),
     "unlisted file": (lambda f: (f / "extra.py").write_text("print()"), r"extra\.py is not listed"),
     "missing manifest": (lambda f: (f / MANIFEST).unlink(), r"bundle must have a manifest\.json, got none"),
-    "manifest of nothing": (lambda f: (f / MANIFEST).write_text("{}"), "must be of the schema"),
+    "manifest of nothing": (
+        lambda f: (f / MANIFEST).write_text("{}"),
+        r"manifest\.json must have the value 'schema', got \[\]",
+    ),
     "manifest that is no json": (lambda f: (f / MANIFEST).write_text("{"), r"manifest\.json must be readable as JSON"),
     "symbolic link": (lambda f: (f / "link").symlink_to("/etc/passwd"), "got 'link', which is a link"),
 }
@@ -288,7 +291,7 @@ MANIFESTS = {
 @pytest.mark.parametrize("text", MANIFESTS.values(), ids=MANIFESTS)
 def test_manifest_of_a_stranger_is_refused_in_one_sentence(text, unpacked, tmp_path):
     (unpacked / MANIFEST).write_text(text)
-    with pytest.raises(ValueError, match=r"manifest\.json must be") as error:
+    with pytest.raises(ValueError, match=r"manifest\.json must ") as error:
         fetch_bundle(str(unpacked), tmp_path / "out")
     assert "\n" not in str(error.value)
 

@@ -16,13 +16,13 @@ from monai.bundle import ReferenceResolver
 
 from vafa_monai.data.checkpoint import read_checkpoint
 from vafa_monai.data.files import read_json, set_aside, sha256, write_json
+from vafa_monai.results.document import parse
 from vafa_monai.results.provenance import versions
+from vafa_monai.results.record import MODEL_TRAINING_SCHEMA, TRAINING_SCHEMA, TrainingState
 
 __all__ = ["TrainingRecord", "running_config", "training_facts"]
 
 logger = logging.getLogger(__name__)
-RECORD_SCHEMA = "vafa_monai.training/1"
-MODEL_SCHEMA = "vafa_monai.model_training/1"
 SHOWN = 3  # differences in one sentence
 ANEW = "name another model_file, or start anew with --resume False"
 PLACES_AND_MEANS = {  # config ids that change where, how fast and how long, not what
@@ -166,7 +166,7 @@ class TrainingRecord:
             statement: what else is to be told.
         """
         content = {
-            "schema": MODEL_SCHEMA,
+            "schema": MODEL_TRAINING_SCHEMA,
             "model": self.model.name,
             "sha256": _hash_of(self.model),
             "statement": dict(statement or {}),
@@ -214,17 +214,15 @@ class TrainingRecord:
         return self.folder / f"checkpoint_epoch={epoch}.pt"
 
     def _write(self, models: list[str | None]) -> None:
-        content = {"schema": RECORD_SCHEMA, "models": models, "facts": dict(self.facts), "versions": versions()}
+        content = {"schema": TRAINING_SCHEMA, "models": models, "facts": dict(self.facts), "versions": versions()}
         write_json(self.path, content)
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self) -> Mapping[str, Any]:
         """Return the record, empty if there is none or it had to be set aside."""
         if not self.path.exists():
             return {}
         try:
-            found = read_json(self.path, "record of the training")
-            if not isinstance(found.get("facts"), dict) or not isinstance(found.get("models"), list):
-                raise ValueError(f"record of the training must have facts and models, got {str(self.path)!r}.")
+            found = parse(TrainingState, read_json(self.path, "record of the training"), str(self.path)).document
         except ValueError as error:
             _set_aside(self.path, error)
             return {}

@@ -13,6 +13,8 @@ from monai.utils import StrEnum
 from vafa_monai.data.files import read_json, set_aside, sha256, write_json
 from vafa_monai.paper.setting import Hardening, Measurement, PaperSetting, bundle_name_of, paper_setting
 from vafa_monai.results.attack_name import CLEAN
+from vafa_monai.results.document import parse
+from vafa_monai.results.record import MODEL_SCHEMA, PaperModel
 from vafa_monai.runs.bundle_run import BundleRun, digest, run_facts
 from vafa_monai.runs.override import is_known, require_known
 from vafa_monai.runs.reach import require_read
@@ -202,10 +204,6 @@ class PaperRuns:
         require_read(runs, overrides)
 
 
-MODEL_SCHEMA = "vafa_monai.model/1"
-FINISHED: Mapping[str, Any] = {"sha256": str, "seconds": (int, float)}  # what a finished training has told
-
-
 class ModelState(StrEnum):
     """What is to be done about a model."""
 
@@ -232,7 +230,7 @@ class ModelRecord:
         """The file of the record."""
         return self.file.with_suffix(".json")
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> Mapping[str, Any]:
         """Return the record, empty if there is none.
 
         Raises:
@@ -240,13 +238,7 @@ class ModelRecord:
         """
         if not self.path.is_file():
             return {}
-        found: dict[str, Any] = read_json(self.path, "record of the model")
-        kinds = {"settings": dict, "finished": bool, **(FINISHED if found.get("finished") is True else {})}
-        wrong = [name for name, kind in kinds.items() if not isinstance(found.get(name), kind)]
-        if found.get("schema") != MODEL_SCHEMA or wrong:
-            rule = f"have the schema {MODEL_SCHEMA} and whole {', '.join(wrong or kinds)}"
-            raise ValueError(f"record of the model must {rule}, got {str(self.path)!r}.")
-        return found
+        return parse(PaperModel, read_json(self.path, "record of the model"), str(self.path)).document
 
     def sweep(self) -> str | None:
         """Set a damaged record aside and say so; the model is then one without a record."""

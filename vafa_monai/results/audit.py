@@ -106,6 +106,7 @@ class Audit(Stored):
     checks: tuple[AuditCheck, ...]
     curves: tuple[Curve, ...]
     cost: Cost
+    made_of: Text | None = None
 
     @model_validator(mode="after")
     def _check_verdict(self) -> Audit:

@@ -57,6 +57,7 @@ RULES: Mapping[str, str] = {  # by the kind of a fault, in the words of every er
     "string_too_short": "be a text with a character",
     "string_pattern_mismatch": "match {pattern}",
     "too_short": "have at least {fewest}",
+    "too_long": "have at most {longest}",
     "finite_number": "be a finite number",
     "int_from_float": "be a whole number",
     "extra_forbidden": "be a key that such a document has",
@@ -208,7 +209,8 @@ def _sentence(found: ErrorDetails, content: Any, name: str) -> str:
         return _said(field, context["rule"], context["value"])
     limits = {"least": context.get("ge", context.get("gt")), "most": context.get("le")}
     shown = {key: f"{round(value, 3) + 0.0:g}" for key, value in limits.items() if value is not None}
-    shown["fewest"] = "one value" if context.get("min_length") == 1 else f"{context.get('min_length')} values"
+    for key, limit in (("fewest", context.get("min_length")), ("longest", context.get("max_length"))):
+        shown[key] = "one value" if limit == 1 else f"{limit} values"
     rule = RULES[kind].format(**context, **shown) if kind in RULES else f"pass ({found['msg']})"
     return _said(_field(place, name), rule, found["input"])
 

@@ -76,13 +76,18 @@ class AttackSettings(Document):
     attack: Annotated[AttackSettings | None, WrapValidator(_objects_alone)] = None
 
 
-class AttackRecord(Document):
-    """The attack: its name, how it was built, and each of its strengths in every unit that is known."""
+class AttackSetup(Document):
+    """An attack: its name, how it was built, and each of its strengths in every unit that is known."""
 
     name: Name
-    role: Literal["attack", "control"]
     settings: Annotated[dict[str, Any], As(AttackSettings | None)] = Field(default_factory=dict)
     strength: dict[str, dict[str, Number]] | None = None
+
+
+class AttackRecord(AttackSetup):
+    """An attack, and what it is in a report: an attack, or a control of one."""
+
+    role: Literal["attack", "control"]
 
 
 class Intensity(Document):
@@ -147,6 +152,7 @@ class Result(Stored):
     windows_per_gradient: Whole | None = None
     compiled: Annotated[bool, Strict()] | None = None
     cost: Cost | None = None
+    made_of: Text | None = None
     failed_: tuple[Failure, ...] | None = Field(default=None, alias="failed")
     _slices: Path | None = PrivateAttr(default=None)
 

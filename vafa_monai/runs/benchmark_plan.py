@@ -21,8 +21,9 @@ from vafa_monai.attacks.describe import describe
 from vafa_monai.data.check import check_cases
 from vafa_monai.data.files import file_name, read_json, set_aside, sha256, write_json
 from vafa_monai.handlers.robustness_report import RobustnessReport
+from vafa_monai.results.document import parse
 from vafa_monai.results.provenance import versions
-from vafa_monai.results.result import parse_result
+from vafa_monai.results.record import BenchmarkFailure, BenchmarkRecord
 from vafa_monai.runs.bundle_run import PLACES_AND_MEANS, BundleRun, digest
 from vafa_monai.runs.run_log import sentence_of
 
@@ -266,7 +267,7 @@ class BenchmarkRecords:
         document = self.read(item)
         if document.get("made_of") != item.key:
             raise ValueError(f"made_of must be {item.key[:12]}, got {document.get('made_of')!r}")
-        (case,) = parse_result(document, "record").cases
+        (case,) = parse(BenchmarkRecord, document, self.path(item).name).cases
         if case.case != item.name:
             raise ValueError(f"case must be {item.name!r}, got {case.case!r}")
         with np.load(self.path(item).with_suffix(".npz"), allow_pickle=False) as arrays:
@@ -275,9 +276,7 @@ class BenchmarkRecords:
 
     def _check_failure(self, item: BenchmarkCase) -> None:
         """Refuse a failure that does not tell what failed."""
-        document = read_json(self.failure_path(item), "failure")
-        if not all(isinstance(document.get(name), str) for name in item.about("")):
-            raise ValueError(f"failure must have model, attack, case and error, got {sorted(document)}")
+        parse(BenchmarkFailure, read_json(self.failure_path(item), "failure"), self.failure_path(item).name)
 
 
 def _require_planned(document: dict[str, Any], item: BenchmarkCase) -> None:

@@ -15,6 +15,8 @@ import vafa_monai
 from vafa_monai.data.files import read_json, set_aside, sha256, write_json
 from vafa_monai.data.mni152 import prepare_mni152
 from vafa_monai.reports.build import build_report
+from vafa_monai.results.document import parse
+from vafa_monai.results.record import DemoState
 from vafa_monai.results.result import load_result
 from vafa_monai.runs.audit import BundleAudit
 from vafa_monai.runs.bundle_run import BundleRun, digest, run_facts
@@ -180,9 +182,8 @@ class Demo:
         if not self.state_file.exists():
             return {}
         try:
-            found = read_json(self.state_file, "demo.json")
-            if not isinstance(found.get("settings"), dict) or not isinstance(found.get("done"), dict):
-                raise ValueError(f"demo.json must have settings and what is done, got {str(self.state_file)!r}.")
+            found: dict[str, Any] = read_json(self.state_file, "demo.json")
+            parse(DemoState, found, str(self.state_file))
         except ValueError as error:
             self.say(f"set aside as {set_aside(self.state_file).name}: {error}")
             return {}

@@ -15,6 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vafa_monai.data.files import read_json, sha256, whole_file
+from vafa_monai.results.document import parse
+from vafa_monai.results.record import MANIFEST_SCHEMA, Manifest
 
 __all__ = [
     "MANIFEST",
@@ -33,9 +35,7 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
-MANIFEST_SCHEMA = "vafa_monai.manifest/1"
 LARGEST = 2**24  # bytes
-DIGITS = 64
 
 
 def folder_files(folder: Path) -> dict[str, Path]:
@@ -76,7 +76,7 @@ def build_manifest(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
     return {"schema": MANIFEST_SCHEMA, **about, "files": listed}
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> Manifest:
     """Return the manifest of a folder.
 
     Raises:
@@ -85,12 +85,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file() or path.is_symlink():
         raise ValueError(f"bundle must have a {MANIFEST}, got none in {folder.name!r}.")
-    content = read_json(path, MANIFEST, largest=LARGEST)
-    files, named = content.get("files"), all(isinstance(content.get(key), str) for key in ("name", "version"))
-    good = named and isinstance(files, dict) and all(_is_entry(entry) for entry in files.values())
-    if not good or content.get("schema") != MANIFEST_SCHEMA:
-        raise ValueError(f"{MANIFEST} must be of the schema {MANIFEST_SCHEMA!r} and list files, got another content.")
-    return dict(content)
+    return parse(Manifest, read_json(path, MANIFEST, largest=LARGEST), MANIFEST)
 
 
 def manifest_faults(folder: Path) -> list[str]:
@@ -99,23 +94,15 @@ def manifest_faults(folder: Path) -> list[str]:
     Raises:
         ValueError: if there is no manifest, or a link.
     """
-    listed, found = read_manifest(folder)["files"], folder_files(folder)
+    listed, found = read_manifest(folder).files, folder_files(folder)
     missing = [f"{name} is listed and missing." for name in sorted(listed.keys() - found.keys())]
     extra = [f"{name} is not listed." for name in sorted(found.keys() - listed.keys() - {MANIFEST})]
     changed = [
         f"{name} is not what was packaged."
         for name in sorted(listed.keys() & found.keys())
-        if found[name].stat().st_size != listed[name]["size"] or sha256(found[name]) != listed[name]["sha256"]
+        if found[name].stat().st_size != listed[name].size or sha256(found[name]) != listed[name].sha256
     ]
     return [*missing, *extra, *changed]
-
-
-def _is_entry(entry: Any) -> bool:
-    """Tell whether an entry has a size and a hash."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("size"), int):
-        return False
-    digest = entry.get("sha256")
-    return isinstance(digest, str) and len(digest) == DIGITS
 
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date a zip file can hold

@@ -215,7 +215,7 @@ def fetch_bundle(
             raise ValueError(f"output must not hold {bundle.name!r} already, got {str(target)!r}.")
         _verify(bundle)
         about = read_manifest(bundle)
-        say(visible(f"verified: {about['name']} {about['version']}, {len(about['files'])} files are what was packaged"))
+        say(visible(f"verified: {about.name} {about.version}, {len(about.files)} files are what was packaged"))
         say(f"sha256: {digest}")
         for line in _warnings(executables(bundle)):
             say(line)
@@ -284,7 +284,7 @@ def _from_hub(repository: str, place: Path, most_bytes: int) -> Path:
         path = folder / extra
         if path.is_dir():
             shutil.rmtree(path)
-        elif extra not in read_manifest(folder)["files"]:
+        elif extra not in read_manifest(folder).files:
             path.unlink(missing_ok=True)
     return folder
 
