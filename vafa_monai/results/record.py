@@ -11,6 +11,7 @@ from vafa_monai.results.document import (
     Amount,
     As,
     Checkpoint,
+    Cost,
     Count,
     Document,
     Name,
@@ -53,7 +54,7 @@ class KnownWeights(Document):
     sha256: Text
 
 
-class CountedCost(Document):
+class CountedCost(Cost):
     """Windows that passed the network forward and backward."""
 
     forward: Count
