@@ -63,7 +63,8 @@ class StudyOutcome:
 class Study:
     """Train a standard model a seed and harden it by every recipe; then attack all models alike on the test cases.
 
-    No test case is opened before the last model is trained, and every figure is computed once. What is done is not done
+    Before the last model is trained, test cases are only compared with those of the other parts, so that none is in
+    two; every figure is computed once. What is done is not done
     again, so that a study that was killed goes on; ``torchrun`` shares trainings and cases among processes. The bundle
     is only read. An override of an id of ``train.json`` holds for all runs, but not where a recipe or ``harden.json``
     says it otherwise (``epochs``: use ``hardening#epochs``); any other is one of the attacks on the test cases.
@@ -284,6 +285,7 @@ class Study:
         record = self._record(model)
         if record.get("made_of") == made_of and weights.is_file() and record.get("sha256") == sha256(weights):
             return True
+        self.record_file(model).unlink(missing_ok=True)  # so that no process takes what is there for done
         log.announce(run)
         tally = CostTally(self.output / "training" / f"{model.label}.cost.json", made_of)
         state = log.run(run, "train#trainer", watch=tally.attach)
