@@ -22,7 +22,7 @@ ONLY = {  # packages that import nothing else, beside themselves and the standar
 }
 NEVER = {"attacks": re.compile(r"monai\.(networks|engines|bundle)\b|monai\.data\..*Dataset")}
 LONGEST, LONGEST_BODY = 450, 40  # lines
-LONGEST_CHAIN = 17  # modules, each of which imports the next
+LONGEST_CHAIN = 16  # modules, each of which imports the next
 
 
 def package_of(name: str) -> str:

@@ -10,9 +10,10 @@ from monai.utils import StrEnum
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from vafa_monai.attacks.validation import LEVELS
+
 __all__ = ["GreyScale", "OutputNorm", "constant_slices", "stretch_slices"]
 
-LEVELS = 255.0
 FLATNESS = 16  # a slice whose values differ by this many roundings is constant
 CENTER = 128.0  # the level that a coefficient of 0 stands for, as in JPEG
 

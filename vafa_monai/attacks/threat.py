@@ -8,7 +8,7 @@ from typing import Any
 
 from monai.utils import StrEnum
 
-from vafa_monai.attacks.grey_level import LEVELS
+from vafa_monai.attacks.validation import LEVELS
 
 __all__ = ["Threat", "threat_of"]
 

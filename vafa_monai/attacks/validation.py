@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from vafa_monai.attacks.grey_level import LEVELS
-
 __all__ = [
+    "LEVELS",
     "RANGE_TOLERANCE",
     "as_python",
     "require_at_least",
@@ -32,6 +31,7 @@ __all__ = [
 ]
 
 
+LEVELS = 255.0
 RANGE_TOLERANCE = 1e-4  # of the width of value_range: resampling and float32 round a little beyond it
 SUSPICIOUS = 0.5  # of the range: more is no small perturbation, but probably a number of grey levels
 ROUNDING = 1e-6

@@ -13,9 +13,9 @@ from vafa_monai.attacks.attack import Attack
 from vafa_monai.attacks.controls import Identity, UniformQuantization
 from vafa_monai.attacks.ensemble import AttackEnsemble
 from vafa_monai.attacks.frequency_pgd import FrequencyPGD
-from vafa_monai.attacks.grey_level import LEVELS
 from vafa_monai.attacks.pgd import PGD
 from vafa_monai.attacks.vafa import VAFA
+from vafa_monai.attacks.validation import LEVELS
 from vafa_monai.audit.audit_attacks import box_attack, headline, longer_attack, unbounded, voxel_attack
 from vafa_monai.audit.audited_model import (
     SLACK,

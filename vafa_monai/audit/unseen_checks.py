@@ -10,9 +10,9 @@ from typing import Any
 from vafa_monai.attacks.apgd import APGD
 from vafa_monai.attacks.attack import Attack
 from vafa_monai.attacks.describe import describe
-from vafa_monai.attacks.grey_level import LEVELS
 from vafa_monai.attacks.threat import Threat, threat_of
 from vafa_monai.attacks.vafa import VAFA
+from vafa_monai.attacks.validation import LEVELS
 from vafa_monai.audit.audit_attacks import box_attack, ensemble, headline, longer_attack, voxel_attack
 from vafa_monai.audit.audited_model import AttackOutcome, AuditedModel, Check, CheckResult, Measured, Status, mean_dice
 

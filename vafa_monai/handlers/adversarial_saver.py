@@ -14,8 +14,8 @@ from monai.utils import CommonKeys
 from torch import Tensor
 
 from vafa_monai.attacks.describe import describe
-from vafa_monai.attacks.grey_level import LEVELS
 from vafa_monai.attacks.range_adapter import intensity_range, physical_width, strengths
+from vafa_monai.attacks.validation import LEVELS
 from vafa_monai.data.files import require_writable, sha256, write_json, write_volume
 from vafa_monai.handlers.batch import AdversarialKeys
 from vafa_monai.losses.voxel_loss import class_indices

@@ -21,8 +21,8 @@ from monai.utils import CommonKeys, string_list_all_gather
 from torch import Tensor
 
 from vafa_monai.attacks.describe import describe
-from vafa_monai.attacks.grey_level import LEVELS
 from vafa_monai.attacks.range_adapter import strengths
+from vafa_monai.attacks.validation import LEVELS
 from vafa_monai.data.files import require_writable, sha256, whole_file, write_json
 from vafa_monai.handlers.batch import AdversarialKeys, attack_record
 from vafa_monai.handlers.metric import HausdorffDistance95, NormalizedSurfaceDice, OrganPresence, PerceptualSimilarity

@@ -13,9 +13,8 @@ from monai.metrics.regression import compute_ssim_and_cs
 from monai.utils import MetricReduction, optional_import
 from torch import Tensor, nn
 
-from vafa_monai.attacks.grey_level import LEVELS
 from vafa_monai.attacks.range_adapter import sample_range
-from vafa_monai.attacks.validation import require_in_range, require_range
+from vafa_monai.attacks.validation import LEVELS, require_in_range, require_range
 
 __all__ = [
     "QUALITY_NAMES",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from vafa_monai.attacks.grey_level import LEVELS
+from vafa_monai.attacks.validation import LEVELS
 
 __all__ = ["CLEAN", "FREQUENCY_CONTROLS", "attack_description", "attack_order", "attack_title", "setting_text"]
 
