@@ -107,7 +107,12 @@ def _own_file(path: Path) -> Iterator[IO[bytes]]:
         if not locked(descriptor):
             raise ValueError("source must not be downloaded by another process now, got one that does.")
         file.seek(0, os.SEEK_END)
-        yield file
+        try:
+            yield file
+        except BaseException:
+            if not os.fstat(descriptor).st_size:  # there is nothing to go on with
+                path.unlink(missing_ok=True)
+            raise
 
 
 def _fetch(url: str, file: IO[bytes], most_bytes: int) -> None:
