@@ -110,6 +110,7 @@ def _own_file(path: Path) -> Iterator[IO[bytes]]:
         try:
             yield file
         except BaseException:
+            file.flush()
             if not os.fstat(descriptor).st_size:  # there is nothing to go on with
                 path.unlink(missing_ok=True)
             raise
