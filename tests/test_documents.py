@@ -135,7 +135,7 @@ def test_audits(try_all, tmp_path):
 
 def test_reports(try_all, tmp_path):
     document = {**EXAMPLE, "results": [result("identity"), result("pgd")]}
-    document |= {"models": [], "rows": [], "findings": [], "paired": {}}
+    document |= {"rows": EXAMPLE["rows"][:2], "findings": EXAMPLE["findings"][:2], "paired": {}}
 
     def read() -> None:
         load_report(tmp_path)
@@ -147,7 +147,8 @@ def test_reports(try_all, tmp_path):
 def test_records_of_a_benchmark(try_all, tmp_path):
     one = {**result("pgd"), "made_of": "key", "slices": "key.npz"}
     one["cases"] = one["cases"][:1]
-    item = SimpleNamespace(key="key", name=one["cases"][0]["case"], about=lambda _: {"model": "", "error": ""})
+    failed = {"model": "a", "attack": "pgd", "case": "b", "error": "c"}
+    item = SimpleNamespace(key="key", name=one["cases"][0]["case"], about=lambda _: failed)
     records = BenchmarkRecords(tmp_path)
     (tmp_path / "records").mkdir()
     failure = tmp_path / "failures" / "key.json"
@@ -158,7 +159,7 @@ def test_records_of_a_benchmark(try_all, tmp_path):
             raise ValueError(sentence)
 
     try_all(tmp_path / "records" / "key.json", one, sweep)
-    try_all(failure, {"model": "a", "error": "b"}, sweep, both=False)
+    try_all(failure, failed, sweep, both=False)
 
 
 def test_records_of_models(try_all, tmp_path):

@@ -363,7 +363,6 @@ def test_record_beside_the_model_says_what_made_and_selected_it(unbroken):
     assert [one["_target_"].rpartition(".")[2] for one in record["statement"]["threats"]] == [
         "PGD",
         "FrequencyPGD",
-        "VAFA",
     ]
     selection = record["selection"]
     names = ("val_robust_score", "val_mean_dice", "val_mean_dice_adv")

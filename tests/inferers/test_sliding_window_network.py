@@ -13,7 +13,7 @@ from monai.inferers import SliceInferer, SlidingWindowInferer, SlidingWindowInfe
 from torch import Tensor, nn
 
 from vafa_monai import attacks
-from vafa_monai.attacks import FGSM, PGD, Attack, EraseOrgan, GoalAttack, RangeAdapter, TiledAttack
+from vafa_monai.attacks import FGSM, NFGSM, PGD, Attack, EraseOrgan, GoalAttack, RangeAdapter, TiledAttack
 from vafa_monai.inferers import SlidingWindowNetwork
 
 ROI = (6, 8, 4)
@@ -313,7 +313,7 @@ AROUND = {  # attacks that run another one
 
 def short(kind: type[Attack]) -> Attack:
     """Build an attack with few steps, for a small volume."""
-    settings = AROUND.get(kind, {} if kind is FGSM else SHORT)
+    settings = AROUND.get(kind, {} if kind in (FGSM, NFGSM) else SHORT)
     names = {field.name for field in dataclasses.fields(kind)}
     return kind(**{name: value for name, value in settings.items() if name in names})
 

@@ -257,7 +257,7 @@ def test_cases_that_a_bundle_names_are_checked_before_the_run(tmp_path):
 def test_shipped_bundle_is_found_and_can_be_parsed():
     folder = shipped_bundle(BUNDLE)
     assert folder.name == BUNDLE
-    run = BundleRun(bundle=folder, overlays=["vaft", "attacks/pgd"], overrides={"epochs": 3})
+    run = BundleRun(bundle=folder, overlays=["harden", "hardening/vaft", "attacks/pgd"], overrides={"epochs": 3})
     assert run.workflow().parser.get_parsed_content("epochs") == 3
 
 

@@ -27,6 +27,7 @@ def kl_divergence(input: Tensor, target: Tensor) -> Tensor:
         ValueError: if the shapes differ, or there is one channel only.
 
     Example:
+        >>> import torch
         >>> sure, unsure = torch.tensor([99.0, 0.0]).view(1, 2, 1, 1, 1), torch.zeros(1, 2, 1, 1, 1)
         >>> [round(kl_divergence(logits, sure).item(), 4) for logits in (sure, unsure)]
         [0.0, 0.6931]

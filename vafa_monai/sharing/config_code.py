@@ -94,7 +94,10 @@ MONAI_FILES = {
         TensorBoardStatsHandler""",
 }
 SAMPLERS = "BatchSampler DataLoader RandomSampler SequentialSampler SubsetRandomSampler WeightedRandomSampler"
-OWN_HANDLERS = "AdversarialTrainingHandler AttackHandler HausdorffDistance95 NormalizedSurfaceDice OrganPresence"
+OWN_HANDLERS = """
+    AdversarialTrainingHandler AttackHandler HausdorffDistance95 NormalizedSurfaceDice OrganPresence RobustScore
+    WeightAverage WeightPerturbation
+"""
 OWN_FILES = "AdversarialSaver PerceptualSimilarity ResumableTraining RobustnessReport"
 
 
@@ -164,6 +167,7 @@ def _known() -> tuple[frozenset[Any], frozenset[Any]]:
         harmless += _of(package, package.__all__)
     harmless += _of(vafa_monai.handlers, OWN_HANDLERS.split())
     harmless += [vafa_monai.attacks.strength, vafa_monai.attacks.VAFA.preset, vafa_monai.networks.UNETRPP.preset]
+    harmless += [vafa_monai.handlers.averaged_network]
     files = [one for module, names in MONAI_FILES.items() for one in _of(_resolve(f"monai.{module}"), names.split())]
     files += _of(vafa_monai.handlers, OWN_FILES.split())
     files += _of(vafa_monai.metrics, ["PerceptualSimilarityMetric"])
