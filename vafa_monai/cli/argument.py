@@ -12,7 +12,7 @@ from vafa_monai.runs.bundle_run import BundleRun
 from vafa_monai.runs.override import checkpoint_file
 from vafa_monai.runs.reach import require_read
 
-__all__ = ["beside", "checkpoint_files", "names", "overrides_of", "prepared", "runs_of"]
+__all__ = ["beside", "checkpoint_files", "names", "overrides_of", "prepared", "runs_of", "under_attacks"]
 
 
 def beside(overrides: Mapping[str, Any], **options: Any) -> dict[str, Any]:
@@ -54,6 +54,13 @@ def overrides_of(run: BundleRun, words: Mapping[str, Any]) -> dict[str, Any]:
     weights = {name: words[name] for name in ("ckpt_path", "pretrained_file") if name in words}
     found = {name: str(checkpoint_file(run.bundle, str(word))) for name, word in weights.items()}
     return {**parsed(run.config, words), **found}
+
+
+def under_attacks(bundle: str, attacks: str, words: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """Return the names of attacks, and what was typed for evaluations under them."""
+    asked = names("attacks", attacks)
+    config = BundleRun(bundle=Path(bundle), overlays=["evaluate", f"attacks/{asked[0]}"]).config
+    return asked, parsed(config, words)
 
 
 def checkpoint_files(bundle: str | Path, checkpoint: str | Sequence[str]) -> list[Path]:

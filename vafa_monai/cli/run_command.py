@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from vafa_monai.cli.argument import beside, checkpoint_files, names, prepared, runs_of
-from vafa_monai.cli.command import number, parsed, whole
+from vafa_monai.cli.argument import beside, checkpoint_files, names, prepared, runs_of, under_attacks
+from vafa_monai.cli.command import number, whole
 from vafa_monai.cli.say import log, say
 from vafa_monai.runs.benchmark import Benchmark, BenchmarkOutcome
 from vafa_monai.runs.bundle_run import BundleRun, hardening_overlays
@@ -161,15 +161,14 @@ def benchmark(
         **overrides: config ids and values, for every run, such as ``--attack_steps 100``.
     """
     log(logging.WARNING)
-    asked = names("attacks", attacks)
-    config = BundleRun(bundle=Path(bundle), overlays=["evaluate", f"attacks/{asked[0]}"]).config
+    asked, settings = under_attacks(bundle, attacks, overrides)
     run = Benchmark(
         bundle=Path(bundle),
         dataset_dir=Path(dataset_dir),
         attacks=asked,
         checkpoints=[str(file) for file in checkpoint_files(bundle, checkpoint)],
         output=None if output is None else Path(output),
-        overrides=parsed(config, overrides),
+        overrides=settings,
         title=title,
         say=say,
     )
@@ -203,8 +202,7 @@ def study(
         **overrides: config ids and values; those of ``train.json`` hold for all runs but where a recipe says its own.
     """
     log(logging.WARNING)
-    asked = names("attacks", attacks)
-    config = BundleRun(bundle=Path(bundle), overlays=["evaluate", f"attacks/{asked[0]}"]).config
+    asked, settings = under_attacks(bundle, attacks, overrides)
     run = Study(
         bundle=Path(bundle),
         dataset_dir=Path(dataset_dir),
@@ -213,7 +211,7 @@ def study(
         seeds=[whole("seeds", one) for one in names("seeds", seeds)],
         attacks=asked,
         strengths=[number("strengths", one) for one in names("strengths", strengths)],
-        overrides=parsed(config, overrides),
+        overrides=settings,
         title=title,
         say=say,
     )

@@ -40,7 +40,6 @@ __all__ = [
 
 PATH_NAMES = ("_dir", "_root", "_path", "resume_file", "pretrained_file", "datalist", "lpips_weights")
 TEXT_NAMES = ("_name", "model_file")
-CHECKPOINTS = ("ckpt_path", "pretrained_file")
 COMPONENT_KEYS = ("_disabled_", "_requires_", "_desc_", "_mode_")  # that MONAI knows beside the arguments
 REFERENCE = re.compile(r"@\w*(?:(?:#|::)\w*)*")
 TRUTHS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
