@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 import sys
 import time
@@ -158,6 +159,22 @@ def test_cost_of_another_training_is_not_added(whole):
     mine = CostTally(path, json.loads(path.read_text())["made_of"]).total()
     assert mine["iterations"] == 4
     assert CostTally(path, "another").total() is None
+
+
+def test_recipes_may_be_added_until_the_first_attack(make, whole, tmp_path):
+    folder, lines = Path(shutil.copytree(whole[0], tmp_path / "grown")), []
+    shutil.rmtree(folder / "benchmark")
+    outcome = make(folder, recipes=["n_fgsm", "rs_fgsm"], train_only=True, say=lines.append).run()
+    assert not outcome.files
+    assert [line for line in lines if "done before" in line] == [f"{model}: done before" for model in MODELS]
+    assert any(line.startswith("rs_fgsm_seed0: trained") for line in lines)
+    assert sum(re.search(r"val_robust_score 0\.\d{4}, .* after epoch 1 of 1$", line) is not None for line in lines) == 2
+    assert not (folder / "benchmark").exists()
+    changed = Path(shutil.copytree(make(folder).bundle, tmp_path / "changed"))
+    path = changed / "configs" / "hardening" / "n_fgsm.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"clean_weight": 0.25}))
+    with pytest.raises(ValueError, match="made with other configs"):
+        make(folder, bundle=changed)
 
 
 # What is refused

@@ -196,13 +196,14 @@ def study(
         recipes: names of the recipes with commas between, of ``configs/hardening``.
         output: folder of models, records and report.
         seeds: seeds of the trainings with commas between, each of which makes one model a recipe.
-        attacks: names of the attacks with commas between, of ``configs/attacks``.
-        strengths: for the curves, multiples of the bundle's strength with commas between.
+        attacks: names of the attacks with commas between, of ``configs/attacks``; ``none`` ends before the first look
+            at a test case and tells how all models did on the validation cases: recipes may then be chosen anew.
+        strengths: for the curves, multiples of the bundle's strength with commas between, or ``none``.
         title: title of the report.
         **overrides: config ids and values; those of ``train.json`` hold for all runs but where a recipe says its own.
     """
     log(logging.WARNING)
-    asked, settings = under_attacks(bundle, attacks, overrides)
+    asked, settings = under_attacks(bundle, ",".join(ATTACKS) if attacks == "none" else attacks, overrides)
     run = Study(
         bundle=Path(bundle),
         dataset_dir=Path(dataset_dir),
@@ -210,9 +211,10 @@ def study(
         output=Path(output),
         seeds=[whole("seeds", one) for one in names("seeds", seeds)],
         attacks=asked,
-        strengths=[number("strengths", one) for one in names("strengths", strengths)],
+        strengths=[] if strengths == "none" else [number("strengths", one) for one in names("strengths", strengths)],
         overrides=settings,
         title=title,
+        train_only=attacks == "none",
         say=say,
     )
     require_read(list({tuple(one.overlays): one for one in run.runs()}.values()), overrides)  # seeds do not matter

@@ -18,6 +18,8 @@ from vafa_monai.data.files import file_name, read_json, require_writable, set_as
 from vafa_monai.data.overlap import require_apart
 from vafa_monai.reports.study import HEADLINE, STANDARD, StudyModel, StudyPoint, study_document, write_study
 from vafa_monai.results.attack_name import CLEAN
+from vafa_monai.results.document import parse
+from vafa_monai.results.record import ModelTraining
 from vafa_monai.results.result import Result, load_result, parse_result
 from vafa_monai.runs.benchmark import MEETING, OWN, PATIENCE, Benchmark, Processes, launched_processes
 from vafa_monai.runs.benchmark_plan import EXPECTED, BenchmarkRun
@@ -44,6 +46,8 @@ TAKEN: tuple[str, ...] = (
 TAKEN += ("resume", "resume_dir", "recipe_name", "attack_name", "radius")
 TOLD = ("model", "recipe", "seed", "sha256", "iterations", "cost")
 PARTS = {"training": "train#data", "validation": "validate#data"}
+GROWING = ("recipes", "seeds", "attacks", "strengths", "configs")  # settings that may be more before the first attack
+SCORES = ("val_robust_score", "val_mean_dice", "val_mean_dice_adv")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +68,12 @@ class Study:
     """Train a standard model a seed and harden it by every recipe; then attack all models alike on the test cases.
 
     Before the last model is trained, test cases are only compared with those of the other parts, so that none is in
-    two; every figure is computed once. What is done is not done
-    again, so that a study that was killed goes on; ``torchrun`` shares trainings and cases among processes. The bundle
-    is only read. An override of an id of ``train.json`` holds for all runs, but not where a recipe or ``harden.json``
-    says it otherwise (``epochs``: use ``hardening#epochs``); any other is one of the attacks on the test cases.
+    two; every figure is computed once. With ``train_only`` the study ends before its first attack and tells how each
+    model did on the validation cases; until that attack, recipes, seeds and attacks may be chosen anew, after it the
+    settings are fixed. What is done is not done again, so that a study that was killed goes on; ``torchrun`` shares
+    trainings and cases among processes. The bundle is only read. An override of an id of ``train.json`` holds for all
+    runs, but not where a recipe or ``harden.json`` says it otherwise (``epochs``: use ``hardening#epochs``); any other
+    is one of the attacks on the test cases.
 
     Args:
         bundle: folder of the bundle.
@@ -79,6 +85,7 @@ class Study:
         strengths: for the curves, multiples of the strength of the bundle, above 0; none draws no curves.
         overrides: config ids and values.
         title: title of the report.
+        train_only: end when all models are trained, without a look at a test case.
         say: told of every step, line by line.
 
     Raises:
@@ -95,6 +102,7 @@ class Study:
     strengths: Sequence[float] = STRENGTHS
     overrides: Mapping[str, Any] = field(default_factory=dict)
     title: str = "Recipes of hardening"
+    train_only: bool = False
     say: Callable[[str], None] = field(default=logging.getLogger(__name__).info, repr=False)
 
     def __post_init__(self) -> None:
@@ -130,6 +138,11 @@ class Study:
     def settings_file(self) -> Path:
         """The file that says what the folder belongs to."""
         return self.output / "settings.json"
+
+    @property
+    def benchmark_folder(self) -> Path:
+        """Where the attacks on the test cases are; from then on the settings are fixed."""
+        return self.output / "benchmark"
 
     @property
     def models(self) -> list[StudyModel]:
@@ -210,10 +223,17 @@ class Study:
         except ValueError as error:
             self.say(f"set aside as {set_aside(self.settings_file).name}: {error}")
             return
-        names = [name for name in {**found, **self.settings} if found.get(name) != self.settings.get(name)]
+        names = [name for name in {**found, **self.settings} if not self._may_follow(name, found)]
         if names:
             rule = "hold a study with the same settings"
             raise ValueError(f"output must {rule}, got {str(self.output)!r}, made with other {' and '.join(names)}.")
+
+    def _may_follow(self, name: str, found: Mapping[str, Any]) -> bool:
+        """Tell whether a setting is what was found, or may be another as long as no test case was attacked."""
+        before, now = found.get(name), self.settings.get(name)
+        if before == now or self.benchmark_folder.exists() or name not in GROWING:
+            return before == now
+        return name != "configs" or all(now[path] == before[path] for path in {*now} & {*(before or {})})
 
     def run(self) -> StudyOutcome:
         """Do what is left.
@@ -253,7 +273,20 @@ class Study:
                 failed = self._train_all(mine[number], log, time_left)
                 group.meet(f"trained {number}", PATIENCE)
                 self._require_trained(models, failed)
+        if self.train_only:
+            for model in self.models if group.rank == 0 else []:
+                self.say(f"{model.label}: {self._validated(model)}")
+            return StudyOutcome()
         return self._attack(group)
+
+    def _validated(self, model: StudyModel) -> str:
+        """Say how the weights that were kept did on the validation cases."""
+        path = self.checkpoint(model).with_suffix(".training.json")
+        selection = parse(ModelTraining, read_json(path, "training record"), path.name).selection
+        best = selection["best"]["epoch"]
+        (kept,) = [one for one in selection["validations"] if one["epoch"] == best]
+        figures = ", ".join(f"{name} {kept[name]:.4f}" for name in SCORES if kept.get(name) is not None)
+        return f"{figures} after epoch {best} of {selection['epochs']}"
 
     def _train_all(self, models: Sequence[StudyModel], log: RunLog, time_left: TimeLeft) -> dict[str, str]:
         """Train models one after the other; return the sentence of each that failed."""
@@ -323,7 +356,7 @@ class Study:
             dataset_dir=self.dataset_dir,
             attacks=self.attacks,
             checkpoints=[str(self.checkpoint(model)) for model in self.models],
-            output=self.output / "benchmark",
+            output=self.benchmark_folder,
             overrides=self._evaluation,
             more=[run for *_, run in points],
             report=False,
@@ -381,7 +414,7 @@ class Study:
 
     def _result(self, run: BenchmarkRun) -> Result | None:
         """Return a result of the benchmark, if a case could be measured."""
-        folder = self.output / "benchmark" / "results"
+        folder = self.benchmark_folder / "results"
         path = folder / run.model / f"{run.attack}.json"
         return load_result(path, folder) if path.is_file() else None
 
