@@ -178,7 +178,7 @@ def test_recipe_builds_its_attacks_at_its_strength(bundle, recipe):
     parser = parsed(bundle, ["train", "harden", f"hardening/{recipe}"])
     names = ("hardening_eps", "hardening_q_max", "radius", "q_max", "strength_factor")
     eps, width, radius, q_max, factor = (parser.get_parsed_content(name) for name in names)
-    assert (eps, width) == (factor * radius, (1.2 if recipe == "mixed" else factor) * q_max)
+    assert (eps, width) == (factor * radius, (2 if recipe == "mixed" else factor) * q_max)
     assert parser.get_parsed_content("recipe_name") == recipe
     assert parser.get_parsed_content("model_file") == f"model_{recipe}.pt"
     attacks = parser.get_parsed_content("curriculum").attacks

@@ -14,7 +14,7 @@ from vafa_monai.cli import main
 pytestmark = pytest.mark.bundle
 pytest.importorskip("nilearn")
 
-ATTACKS = {"fgsm", "bim", "pgd", "vafa_2d", "vafa_paper", "vafa_authors", "vafa_audit"}
+ATTACKS = {"fgsm", "pgd", "frequency_pgd", "vafa_2d", "vafa_paper", "vafa_authors", "vafa_audit", "ensemble"}
 CONTROLS = {"identity", "identity_stretch", "uniform_quantization", "gaussian_noise", "gaussian_noise_rms"}
 
 

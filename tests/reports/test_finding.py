@@ -40,6 +40,20 @@ def test_target_holds_exactly_at_its_limits(two_models, write_result, find, clea
     assert target.text.startswith("Target met:" if met else "Target not met:")
 
 
+@pytest.mark.parametrize(("dice", "holds"), [(0.779, True), (0.77, False)], ids=["at most 60 %", "more"])
+def test_attack_ensemble_tells_whether_the_hardened_model_holds(two_models, write_result, find, dice, holds):
+    settings = {"_target_": "vafa_monai.attacks.AttackEnsemble", "name": "VolAA 1"}
+    attack = {"name": "ensemble", "role": "attack", "settings": settings}
+    write_result("standard", "ensemble", 0.7, attack=attack)
+    write_result("hardened", "ensemble", dice, attack=attack)
+    (target,) = find("target", trained_on=None)
+    assert target.met is holds
+    assert target.figures["share"] == pytest.approx((0.895 - dice) / 0.2)
+    does = "holds" if holds else "does not hold"
+    assert target.text.startswith(f"The hardened model {does} under VolAA 1, which costs it")
+    assert "at most 60 % is allowed. The clean DSC is 0.8950 against 0.9000" in target.text
+
+
 def test_target_is_not_judged_without_the_attack(two_models, find):
     (target,) = find("target", trained_on="vafa_authros")
     assert target.met is None
@@ -50,7 +64,7 @@ def test_target_is_not_judged_where_there_is_nothing_to_halve(two_models, write_
     write_result("standard", "vafa_authors", 0.9)
     (target,) = find("target")
     assert target.met is None
-    assert "costs the standard model 0.0 points, so there is nothing to halve" in target.text
+    assert "costs the standard model 0.0 points, so there is nothing to judge by" in target.text
 
 
 def test_without_training_attack_or_second_model_there_is_no_target(two_models, write_result, find):

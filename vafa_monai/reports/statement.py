@@ -13,7 +13,7 @@ from vafa_monai.reports.table import Row, drop_share, table_rows
 from vafa_monai.results.attack_name import CLEAN, FREQUENCY_CONTROLS, attack_title
 from vafa_monai.results.case import mean_known
 from vafa_monai.results.result import Result
-from vafa_monai.results.result_set import Comparison, incomparable, share_is_fair
+from vafa_monai.results.result_set import Comparison, incomparable, is_headline, share_is_fair
 
 __all__ = ["Statement", "findings", "warnings_of"]
 
@@ -125,7 +125,6 @@ def _unequal_means(results: Sequence[Result]) -> list[str]:
     return [f"The mean DSC in the summary is not the mean of the cases for: {', '.join(names)}."] if names else []
 
 
-LARGEST_SHARE = 0.5
 CLEAN_TOLERANCE = 0.01
 ROUNDING = 1e-9  # a share of exactly one half must not fail by its last bit
 
@@ -172,7 +171,8 @@ def findings(
 
     Args:
         results: what :func:`load_results` gave back.
-        trained_on: the attack that every model but the reference was trained on; without it no target is judged.
+        trained_on: the attack that every model but the reference was trained on. Targets are judged under it and
+            under the attack ensemble, if it was run.
         warnings: what else has to be said before anything.
     """
     rows = table_rows(results)
@@ -185,7 +185,11 @@ def findings(
     }
     found = [Statement(kind="warning", text=text) for text in (*warnings, *warnings_of(results))]
     comparison = Comparison(results)
-    found += [] if trained_on is None else [_target(losses, comparison, model, trained_on) for model in models[1:]]
+    judged = {result.attack: _holds(result) for result in results if is_headline(result)}
+    judged |= {} if trained_on is None or trained_on in judged else {trained_on: HALVED}
+    found += [
+        _target(losses, comparison, model, attack, rule) for attack, rule in judged.items() for model in models[1:]
+    ]
     found += _clean(losses, models)
     found += [_worse(rows, comparison, model) for model in models[1:]]
     found += [finding for attack in attacks for finding in _drop(losses, models, attack)]
@@ -207,8 +211,32 @@ def adversarial_share(dice_clean: float, dice_control: float, dice_attack: float
     return drop_share(dice_control - dice_attack, dice_clean - dice_attack)
 
 
-def _target(losses: Losses, comparison: Comparison, model: str, attack: str) -> Statement:
-    """Judge the target: at most half of the reference's drop, at a clean DSC at most 0.01 lower."""
+@dataclass(frozen=True)
+class _Rule:
+    """What a hardened model is asked for: the largest share of the reference's drop, and how it is told."""
+
+    largest: float
+    met: str
+    missed: str
+
+
+def _holds(result: Result) -> _Rule:
+    """Return what is asked under the attack ensemble, by the name that tells its version and what is not standard."""
+    name = str(result.settings.get("name", result.attack))
+    start = "The {model} model "
+    end = f" under {name}, which costs it"
+    return _Rule(largest=0.6, met=f"{start}holds{end}", missed=f"{start}does not hold{end}")
+
+
+HALVED = _Rule(
+    largest=0.5,
+    met="Target met: {title}, on which the {model} model was trained, costs it",
+    missed="Target not met: {title}, on which the {model} model was trained, costs it",
+)
+
+
+def _target(losses: Losses, comparison: Comparison, model: str, attack: str, rule: _Rule) -> Statement:
+    """Judge a model: at most a share of the reference's drop, at a clean DSC at most 0.01 lower."""
     title, reference = attack_title(attack), comparison.reference
     before, after = losses.get((reference, attack)), losses.get((model, attack))
     if before is None or after is None:
@@ -222,17 +250,17 @@ def _target(losses: Losses, comparison: Comparison, model: str, attack: str) -> 
     figures |= {"drop_reference": before.drop, "drop": after.drop}
     figures |= {"dice_clean_reference": before.clean, "dice_clean": after.clean}
     if share is None:
-        reason = f"{title} costs the {reference} model {_cost(before)}, so there is nothing to halve"
+        reason = f"{title} costs the {reference} model {_cost(before)}, so there is nothing to judge by"
         return Statement(kind="target", text=f"Target not judged: {reason}.", figures=figures)
-    halved = share <= LARGEST_SHARE + ROUNDING
     kept = after.clean >= before.clean - CLEAN_TOLERANCE - ROUNDING
+    met = share <= rule.largest + ROUNDING and kept
+    head = (rule.met if met else rule.missed).format(model=model, title=title)
     text = (
-        f"Target {'met' if halved and kept else 'not met'}: {title}, on which the {model} model was trained, costs it "
-        f"{_cost(after)} of foreground DSC and the {reference} model {_cost(before)}; the ratio is "
-        f"{percent(share, 1)}, at most {percent(LARGEST_SHARE)} is allowed. The clean DSC is {after.clean:.4f} "
+        f"{head} {_cost(after)} of foreground DSC and the {reference} model {_cost(before)}; the ratio is "
+        f"{percent(share, 1)}, at most {percent(rule.largest)} is allowed. The clean DSC is {after.clean:.4f} "
         f"against {before.clean:.4f}, at least {before.clean - CLEAN_TOLERANCE:.4f} is needed."
     )
-    return Statement(kind="target", text=text, met=halved and kept, figures=figures)
+    return Statement(kind="target", text=text, met=met, figures=figures)
 
 
 def _clean(losses: Losses, models: Sequence[str]) -> list[Statement]:

@@ -20,13 +20,12 @@ from vafa_monai.results.audit import Audit, AuditCheck
 from vafa_monai.results.case import mean_known
 from vafa_monai.results.document import Role
 from vafa_monai.results.result import Result
-from vafa_monai.results.result_set import Comparison
+from vafa_monai.results.result_set import Comparison, is_headline
 
 __all__ = ["NOT_AUDITED", "Headline", "ModelSummary", "measured_of", "model_summary"]
 
 NOT_AUDITED = "NOT AUDITED"
 SHOWN = 12  # digits of a hash
-ENSEMBLE = "AttackEnsemble"
 BUDGETS = ("eps", "q_max", "block_size")
 SAME = 1e-5  # a document holds six digits of a budget
 NEAR = 1e-3  # of the deviation: what devices differ by
@@ -63,11 +62,6 @@ class Verdict:
     model: str
     status: Annotated[str, Field(pattern="^(PASS|WARN|FAIL|NOT AUDITED)$")]
     text: str
-
-
-def is_headline(result: Result) -> bool:
-    """Tell whether a result is of the attack ensemble itself."""
-    return str(result.settings.get("_target_", "")).endswith(f".{ENSEMBLE}")
 
 
 def judge(model: str, results: Sequence[Result], audit: Audit | None) -> tuple[Verdict, Headline]:
@@ -126,7 +120,7 @@ def _audited(audit: Audit) -> Headline:
 
 def _audited_threat(audit: Audit) -> Threat:
     """Return which changes the ensemble of an audit may make."""
-    return threat_of({**audit.document["settings"], "_target_": f"vafa_monai.attacks.{ENSEMBLE}", "attack": None})
+    return threat_of({**audit.document["settings"], "_target_": "vafa_monai.attacks.AttackEnsemble", "attack": None})
 
 
 def _difference(results: Sequence[Result], audit: Audit) -> str | None:

@@ -9,7 +9,7 @@ from vafa_monai.results.attack_name import CLEAN, attack_order
 from vafa_monai.results.case import mean_known
 from vafa_monai.results.result import Result, condition_conflict, settings_without_seed
 
-__all__ = ["Comparison", "incomparable", "share_is_fair"]
+__all__ = ["Comparison", "incomparable", "is_headline", "share_is_fair"]
 
 REFERENCE = "standard"
 
@@ -100,3 +100,8 @@ def incomparable(first: Result, second: Result) -> str | None:
 def share_is_fair(first: Result, second: Result) -> bool:
     """Tell whether the mean of one result may be divided by that of the other: the same cases, and comparable."""
     return _names(first) == _names(second) and incomparable(first, second) is None
+
+
+def is_headline(result: Result) -> bool:
+    """Tell whether a result is of the attack ensemble itself."""
+    return str(result.settings.get("_target_", "")).endswith(".AttackEnsemble")
