@@ -11,7 +11,7 @@ from monai.metrics import DiceMetric
 from torch import Tensor, nn
 
 from vafa_monai.attacks import APGD, VAFA, AttackEnsemble, CosPGD, FrequencyPGD, SquareAttack
-from vafa_monai.attacks.ensemble import class_dice
+from vafa_monai.attacks.ensemble import class_dice, foreground_dice
 
 BLOCK = (4, 4, 4)
 
@@ -143,19 +143,21 @@ def test_class_dice_is_that_of_monai_where_the_truth_has_the_class(cases, traine
 
 
 @pytest.mark.parametrize(
-    ("predicted", "truth", "expected"),
+    ("predicted", "truth", "expected", "foreground"),
     [
-        ([0, 0, 1, 2], [0, 0, 1, 1], [1, 2 / 3, math.nan]),  # class 2 is invented: no DSC, as in the results
-        ([0, 0, 0, 0], [0, 0, 1, 1], [2 / 3, 0, math.nan]),
-        ([0, 0, 0, 2], [0, 0, 0, 0], [6 / 7, 1, 0]),  # no foreground in truth: to invent it is the only harm
-        ([0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 1]),
+        ([0, 0, 1, 2], [0, 0, 1, 1], [1, 2 / 3, math.nan], 2 / 3),  # class 2 is invented: no DSC, as in the results
+        ([0, 0, 0, 0], [0, 0, 1, 1], [2 / 3, 0, math.nan], 0),
+        ([0, 0, 1, 2], [0, 2, 1, 1], [2 / 3, 2 / 3, 0], 1 / 3),
+        ([0, 0, 0, 2], [0, 0, 0, 0], [6 / 7, math.nan, math.nan], 0),  # to invent it is the only harm
+        ([0, 0, 0, 0], [0, 0, 0, 0], [1, math.nan, math.nan], 1),
     ],
-    ids=["invented beside", "lost", "invented alone", "nothing"],
+    ids=["invented beside", "lost", "at another place", "invented alone", "nothing"],
 )
-def test_class_dice_by_hand(predicted, truth, expected):
+def test_dice_by_hand(predicted, truth, expected, foreground):
     logits = torch.nn.functional.one_hot(torch.tensor(predicted), 3).T.view(1, 3, 1, 2, 2).float()
-    found = class_dice(logits, torch.tensor(truth).view(1, 1, 1, 2, 2))
-    torch.testing.assert_close(found, torch.tensor([expected], dtype=torch.float32), equal_nan=True)
+    targets = torch.tensor(truth).view(1, 1, 1, 2, 2)
+    torch.testing.assert_close(class_dice(logits, targets), torch.tensor([expected]).float(), equal_nan=True)
+    torch.testing.assert_close(foreground_dice(logits, targets), torch.tensor([foreground]).float())
 
 
 def test_one_channel_is_class_1_against_0():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -18,8 +20,13 @@ from vafa_monai.audit import (
     Check,
     CheckResult,
     Status,
+    mean_dice,
     run_audit,
 )
+from vafa_monai.audit.audit_attacks import voxel_attack
+from vafa_monai.audit.audited_model import scored
+from vafa_monai.audit.clean_checks import check_clean, check_transfer
+from vafa_monai.audit.strength_checks import check_single_step, check_unbounded
 from vafa_monai.audit.unseen_checks import audit_curves
 
 IDS = [f"S{number}" for number in (*range(17), 18, 19, 20, 21, 22)]
@@ -140,6 +147,29 @@ def test_cases_must_be_there_and_have_names_of_their_own(plain, trained_network)
     for cases in ([], [plain.cases[0], plain.cases[0]]):
         with pytest.raises(ValueError, match="cases must be at least one, of different names"):
             AuditedModel(trained_network, cases, plain.classes)
+
+
+def test_labels_of_background_alone_are_refused(plain, trained_network):
+    case = replace(plain.cases[0], label=torch.zeros_like(plain.cases[0].label))
+    with pytest.raises(ValueError, match="cases must show a class beside the background, got labels of background alo"):
+        AuditedModel(trained_network, [case], plain.classes)
+
+
+def test_a_case_of_background_alone_has_no_dice_and_decides_no_check(plain, build_subject):
+    """As in the results; what an attack invents there is for other metrics to tell."""
+    healthy = replace(plain.cases[0], name="healthy", label=torch.zeros_like(plain.cases[0].label))
+    subject = build_subject(cases=[healthy, *plain.cases])
+    assert math.isnan(subject.clean[0].foreground)
+    assert mean_dice(subject.clean) == pytest.approx(mean_dice(plain.clean), abs=1e-6)
+    assert [one.case for one in scored(subject.clean)] == [case.name for case in plain.cases]
+    attack = voxel_attack(plain, steps=3)
+    weaker = voxel_attack(plain, steps=1)
+    for check in (check_clean, partial(check_single_step, iterative=attack, single=weaker)):
+        found, before = check(subject), check(plain)
+        assert (found.status, found.sentence) == (before.status, before.sentence)
+        assert found.value == pytest.approx(before.value, abs=1e-4)
+    assert check_unbounded(subject, attack).details.keys() == {"healthy", *(case.name for case in plain.cases)}
+    assert check_transfer(subject, attack).value == pytest.approx(check_transfer(plain, attack).value, abs=1e-4)
 
 
 def test_batches_give_what_single_cases_give(plain, build_subject):

@@ -22,7 +22,7 @@ from vafa_monai.attacks.vafa import VAFA
 from vafa_monai.attacks.validation import require_at_least, require_block_size, require_count, require_strength
 from vafa_monai.losses.voxel_loss import JensenShannonLoss, MaskedCrossEntropyLoss, class_logits
 
-__all__ = ["AttackEnsemble", "EnsembleAscent", "class_dice"]
+__all__ = ["AttackEnsemble", "EnsembleAscent", "class_dice", "foreground_dice"]
 
 VERSION = 1
 ANNEALING = ((2.0, 0.3), (1.5, 0.3), (1.0, 0.4))  # as published for APGD on segmentation (Croce et al., ECCV 2024)
@@ -146,8 +146,8 @@ class AttackEnsemble(Attack):
 
     def search(self, inputs: Tensor, targets: Tensor, network: Network) -> EnsembleAscent:
         """Find the attacked volumes."""
-        adv, dice = self.clip(inputs).clone(), _measure(network, inputs, targets)
-        lowest, worst = _foreground(dice), [UNHARMED] * len(inputs)
+        adv, (dice, lowest) = self.clip(inputs).clone(), _measure(network, inputs, targets)
+        worst = [UNHARMED] * len(inputs)
         members = {}
         for name, attack in self.members.items():
             alive = lowest > self.broken_at
@@ -155,18 +155,15 @@ class AttackEnsemble(Attack):
             if not alive.any():
                 continue
             volumes = attack(inputs[alive], targets[alive], network)
-            members[name][alive] = _measure(network, volumes, targets[alive])
-            for sample, volume in zip(alive.nonzero().flatten().tolist(), volumes, strict=True):
-                left = _foreground(members[name][sample : sample + 1])[0]
+            members[name][alive], after = _measure(network, volumes, targets[alive])
+            for sample, volume, left in zip(alive.nonzero().flatten().tolist(), volumes, after, strict=True):
                 if left < lowest[sample] or (left == lowest[sample] and worst[sample] == UNHARMED):
                     adv[sample], lowest[sample], worst[sample] = volume, left, name
         return EnsembleAscent(adv, None, 1 - lowest, members, tuple(worst))
 
 
 def class_dice(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the DSC of every class, ``(B, classes)``, NaN for a class absent from the reference.
-
-    A sample whose truth is background alone has 1 for a class that is not predicted either, and 0 for an invented one.
+    """Return the DSC of every class as MONAI has it, ``(B, classes)``: NaN for a class absent from the truth.
 
     Args:
         logits: of shape ``(B, classes, H, W, D)``; one channel is the logit of class 1 against 0.
@@ -179,24 +176,39 @@ def class_dice(logits: Tensor, targets: Tensor) -> Tensor:
     """
     scores, labels = class_logits(logits, targets, "targets")
     classes = torch.arange(scores.shape[1], device=logits.device).view(1, -1, 1, 1, 1)
-    pred, truth = scores.argmax(1, keepdim=True) == classes, labels[:, None] == classes
-    present = truth.flatten(2).any(2)
-    unknown = ~present & present[:, 1:].any(1, keepdim=True)
-    return compute_dice(pred, truth, ignore_empty=False).masked_fill(unknown, math.nan)
+    return compute_dice(scores.argmax(1, keepdim=True) == classes, labels[:, None] == classes)
 
 
-def _measure(network: Network, volume: Tensor, targets: Tensor) -> Tensor:
-    """Return the DSC that ``network`` leaves of every class; refuse one channel, which not all members can attack."""
+def foreground_dice(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean DSC of the classes after the first, ``(B,)``, which tells volumes of one case apart.
+
+    Where the truth is background alone, it is 1 if nothing else is predicted, and else 0.
+
+    Args:
+        logits: of shape ``(B, classes, H, W, D)``; one channel is the logit of class 1 against 0.
+        targets: class indices of shape ``(B, 1, H, W, D)``.
+
+    Example:
+        >>> logits = torch.tensor([[2.0, 2.0], [0.0, 0.0]]).view(1, 2, 1, 1, 2)
+        >>> foreground_dice(logits, torch.zeros(1, 1, 1, 1, 2))
+        tensor([1.])
+    """
+    scores, labels = class_logits(logits, targets, "targets")
+    nothing = ~(scores.argmax(1) > 0).flatten(1).any(1)
+    mean = class_dice(logits, targets)[:, 1:].nanmean(1)
+    return torch.where((labels > 0).flatten(1).any(1), mean, nothing.to(mean))
+
+
+def _measure(network: Network, volume: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the DSC that ``network`` leaves of every class, and of the foreground; refuse one channel.
+
+    Not all members can attack a network of one channel.
+    """
     with torch.no_grad():
         logits = require_numbers(network(volume))
     if logits.shape[1] == 1:
         raise ValueError("network must return a channel for every class to AttackEnsemble, got 1 channel.")
-    return class_dice(logits, targets)
-
-
-def _foreground(dice: Tensor) -> Tensor:
-    """Return the mean DSC of the classes after the first, ``(B,)``."""
-    return dice[:, 1:].nanmean(1)
+    return class_dice(logits, targets), foreground_dice(logits, targets)
 
 
 def _known(dice: Tensor) -> Tensor:

@@ -10,13 +10,13 @@ from itertools import groupby
 from typing import Any
 
 import torch
+from monai.metrics import compute_dice
 from monai.utils import StrEnum, fall_back_tuple
 from torch import Tensor, nn
 
 from vafa_monai.attacks.attack import Attack
 from vafa_monai.attacks.controls import Identity
 from vafa_monai.attacks.describe import describe
-from vafa_monai.attacks.ensemble import class_dice
 from vafa_monai.attacks.threat import Threat
 from vafa_monai.attacks.validation import require_at_least, require_count, require_range
 from vafa_monai.audit.setting import AuditSettings
@@ -34,7 +34,9 @@ __all__ = [
     "CheckResult",
     "Measured",
     "Status",
+    "largest_gap",
     "mean_dice",
+    "scored",
 ]
 
 SLACK = 1e-5  # of the width: float32
@@ -47,14 +49,29 @@ class AuditCase:
     Args:
         name: its name.
         image: volume ``(1, C, H, W, D)``.
-        label: class indices ``(1, 1, H, W, D)``.
+        label: class indices ``(1, 1, H, W, D)``, which attacks get.
         spacing: edges of a voxel, in mm.
+        postprocessing: makes of logits ``(1, classes, H, W, D)`` the one-hot prediction and truth that are compared,
+            both ``(1, classes, ...)``, such as those in the grid of the files; ``None`` compares the largest logit with
+            ``label`` in the grid of the network.
     """
 
     name: str
     image: Tensor
     label: Tensor
     spacing: tuple[float, ...] = (1.0, 1.0, 1.0)
+    postprocessing: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+
+    def masks(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return one-hot prediction and truth ``(1, classes, ...)`` of logits ``(1, classes, H, W, D)``."""
+        if self.postprocessing is not None:
+            return self.postprocessing(logits)
+        classes = torch.arange(logits.shape[1], device=logits.device).view(1, -1, 1, 1, 1)
+        return logits.argmax(1, keepdim=True) == classes, self.label == classes
+
+    def dice(self, logits: Tensor) -> Tensor:
+        """Return the DSC of every class, ``(classes,)``: that of MONAI, NaN for a class absent from the truth."""
+        return compute_dice(*self.masks(logits))[0]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,7 +100,7 @@ class AttackOutcome:
 
     @property
     def foreground(self) -> float:
-        """Mean DSC of the classes after the first."""
+        """Mean DSC of the classes after the first; NaN if the truth has none of them."""
         return self.dice[1:].nanmean().item()
 
 
@@ -123,8 +140,8 @@ class AuditedModel:
         progress: told, as one line, what is run.
 
     Raises:
-        ValueError: if there are no cases, or two of one name, if a label does not fit its image or the classes, or if
-            ``batch_size`` is below 1.
+        ValueError: if there are no cases, or two of one name, if a label does not fit its image or the classes, if no
+            label has a class after the first, or if ``batch_size`` is below 1.
     """
 
     def __init__(  # noqa: PLR0913 - what an audit must know
@@ -149,6 +166,8 @@ class AuditedModel:
             raise ValueError(f"cases must be at least one, of different names, got {names!r}.")
         for case in cases:
             _require_label(case, len(classes))
+        if not any(case.label.any() for case in cases):
+            raise ValueError("cases must show a class beside the background, got labels of background alone.")
         self.network, self.cases, self.classes, self.inferer = network, tuple(cases), tuple(classes), inferer
         self.settings = AuditSettings() if settings is None else settings
         self.value_range = require_range("value_range", value_range)
@@ -161,6 +180,11 @@ class AuditedModel:
     def width(self) -> float:
         """Width of the intensity range."""
         return self.value_range[1] - self.value_range[0]
+
+    @property
+    def grid(self) -> str:
+        """Where DSC are measured: ``"network"``, or ``"files"`` if the cases have a postprocessing of their own."""
+        return "network" if any(case.postprocessing is None for case in self.cases) else "files"
 
     @property
     def clean(self) -> tuple[AttackOutcome, ...]:
@@ -254,7 +278,7 @@ class AuditedModel:
             change = ((volume - case.image).double() / self.width).abs() if fits else None
             yield AttackOutcome(
                 case=case.name,
-                dice=class_dice(logits, case.label)[0],
+                dice=case.dice(logits),
                 loss=dice_ce()(logits, case.label).item(),
                 linf=math.inf if change is None else change.max().item(),
                 rms=math.inf if change is None else change.square().mean().sqrt().item(),
@@ -284,6 +308,17 @@ def _require_label(case: AuditCase, classes: int) -> None:
 def _stacked(cases: Sequence[AuditCase]) -> tuple[Tensor, Tensor]:
     """Return images and labels of cases of one shape as a batch."""
     return torch.cat([case.image for case in cases]), torch.cat([case.label for case in cases])
+
+
+def scored(outcomes: Sequence[AttackOutcome]) -> list[AttackOutcome]:
+    """Return the outcomes that have a foreground DSC: those of cases whose truth is not background alone."""
+    return [outcome for outcome in outcomes if not math.isnan(outcome.foreground)]
+
+
+def largest_gap(stronger: Sequence[AttackOutcome], weaker: Sequence[AttackOutcome]) -> tuple[float, str]:
+    """Return by how much at most the stronger attack leaves more foreground DSC, and in which case."""
+    pairs = zip(scored(stronger), scored(weaker), strict=True)
+    return max((strong.foreground - weak.foreground, strong.case) for strong, weak in pairs)
 
 
 def mean_dice(outcomes: Sequence[AttackOutcome]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,15 +13,23 @@ from torch import Tensor, nn
 
 from vafa_monai.attacks.attack import Attack
 from vafa_monai.attacks.controls import GaussianNoise, RandomQuantization, UniformQuantization
-from vafa_monai.attacks.ensemble import class_dice
 from vafa_monai.attacks.transfer_pgd import TransferPGD
 from vafa_monai.audit.audit_attacks import headline
-from vafa_monai.audit.audited_model import AttackOutcome, AuditedModel, Check, CheckResult, Status, mean_dice
+from vafa_monai.audit.audited_model import (
+    AttackOutcome,
+    AuditedModel,
+    Check,
+    CheckResult,
+    Status,
+    largest_gap,
+    mean_dice,
+    scored,
+)
 from vafa_monai.inferers.inferred_network import evaluating
 
 __all__ = ["CLEAN_CHECKS", "CONTROL_CHECKS"]
 
-LESS = 0.05  # DSC; the grid of the files and another part of the data may make as much
+LESS = 0.05  # DSC; another part of the data may make as much
 FAR_LESS = 0.1
 CASES = 3  # that other inputs are tried on
 CLEAN_RESULT = "identity"
@@ -41,7 +50,7 @@ def check_clean(subject: AuditedModel) -> CheckResult:
         "classes": "the classes are swapped: another order of the channels does better",
     }
     text = found.get(worst, f"volume or label are not as the network wants them: {worst} does better")
-    lowest = min(subject.clean, key=lambda one: one.foreground)
+    lowest = min(scored(subject.clean), key=lambda one: one.foreground)
     good = f"nothing explains a lower one; the lowest is {lowest.foreground:.4f}, {lowest.case}"
     why = good if status == Status.PASS else f"{text}, by {gaps[worst]:.4f}"
     return CheckResult(
@@ -63,26 +72,37 @@ def _gaps(subject: AuditedModel, clean: float) -> Iterator[tuple[str, float]]:
         known = [there - here for there, here in pairs if not math.isnan(there - here)]
         if measured.name == CLEAN_RESULT and known:
             yield "measured", abs(sum(known) / len(known))
-    logits = {case.name: subject.logits(case.image) for case in subject.cases}
-    labels = {case.name: case.label for case in subject.cases}
-    yield "classes", _best_assignment(logits, labels) - clean
-    yield "constant", LESS + _best_constant(labels, len(subject.classes)) - clean
-    few, before = subject.cases[:CASES], mean_dice(subject.clean[:CASES])
+    counts, mirrored = [], defaultdict(list)
+    for case in subject.cases:
+        logits = subject.logits(case.image)
+        counts.append(_counts(*case.masks(logits)))
+        for dims in PLANES:
+            mirrored[dims].append(case.dice(logits.flip(dims)))
+    yield "classes", _best_assignment(counts) - clean
+    yield "constant", LESS + _best_constant(counts) - clean
+    tried = scored(subject.clean)[:CASES]
+    few, before = [case for case in subject.cases if case.name in {one.case for one in tried}], mean_dice(tried)
     for name, (change, back) in _other_inputs(subject).items():
-        yield name, _mean([class_dice(back(subject.logits(change(one.image))), one.label) for one in few]) - before
-    for dims in PLANES:
-        dice = [class_dice(logits[one.name].flip(dims), one.label) for one in subject.cases]
+        yield name, _mean([one.dice(back(subject.logits(change(one.image)))) for one in few]) - before
+    for dims, dice in mirrored.items():
         yield f"mirroring axes {dims} of the label alone", _mean(dice) - clean
 
 
 def _mean(dice: Sequence[Tensor]) -> float:
-    """Return the mean over cases of the DSC of the organs, from rows ``(1, classes)``."""
-    return torch.stack([one[0, 1:].nanmean() for one in dice]).nanmean().item()
+    """Return the mean over cases of the DSC of the organs, from rows ``(classes,)``."""
+    return torch.stack([one[1:].nanmean() for one in dice]).nanmean().item()
 
 
-def _best_assignment(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor]) -> float:
+def _counts(pred: Tensor, truth: Tensor) -> Tensor:
+    """Return the number of voxels of every channel and class, ``(channels, classes)``, of one-hot masks."""
+    classes = truth.shape[1]
+    pairs = pred.int().argmax(1).flatten() * classes + truth.int().argmax(1).flatten()
+    return torch.bincount(pairs, minlength=classes * classes).view(classes, classes).double()
+
+
+def _best_assignment(counts: Sequence[Tensor]) -> float:
     """Return the DSC of the organs under the best order of all channels; an organ that no case has is left out."""
-    tables = torch.stack([_table(logits[name], label) for name, label in labels.items()])
+    tables = torch.stack([_table(pairs) for pairs in counts])
     mean = tables.nanmean(0)
     known = mean.nan_to_num(0.0)
     rows, columns = linear_sum_assignment(-known[:, 1:].cpu().numpy())
@@ -91,23 +111,18 @@ def _best_assignment(logits: Mapping[str, Tensor], labels: Mapping[str, Tensor])
     return picked.nanmean(1).nanmean().item()
 
 
-def _table(logits: Tensor, label: Tensor) -> Tensor:
+def _table(pairs: Tensor) -> Tensor:
     """Return the DSC of every channel as every class, ``(channels, classes)``, NaN for a class that is not there."""
-    count = logits.shape[1]
-    pred, truth = logits.argmax(1).flatten(), label.flatten().long()
-    pairs = torch.bincount(pred * count + truth, minlength=count * count).view(count, count).double()
     sizes = pairs.sum(1, keepdim=True) + pairs.sum(0, keepdim=True)
     return (2 * pairs / sizes).masked_fill(pairs.sum(0, keepdim=True) == 0, math.nan)
 
 
-def _best_constant(labels: Mapping[str, Tensor], classes: int) -> float:
+def _best_constant(counts: Sequence[Tensor]) -> float:
     """Return the DSC of the organs if every voxel is of the class for which that is highest."""
-    rows = []
-    for label in labels.values():
-        share = torch.bincount(label.flatten().long(), minlength=classes).double() / label.numel()
-        organs = (share[1:] > 0).sum().clamp_min(1)
-        rows.append((2 * share / (1 + share))[1:] / organs)
-    return torch.stack(rows).mean(0).max().item()
+    shares = torch.stack([pairs.sum(0) / pairs.sum() for pairs in counts])[:, 1:]
+    organs = (shares > 0).sum(1, keepdim=True)
+    rows = 2 * shares / (1 + shares) / organs  # NaN of background alone, which has no DSC
+    return rows.nanmean(0).max().item()
 
 
 Change = Callable[[Tensor], Tensor]
@@ -218,8 +233,7 @@ def check_transfer(subject: AuditedModel, white: Attack | None = None) -> CheckR
         return CheckResult(status=Status.SKIP, sentence="There is no second model to transfer from.")
     direct = headline(subject, white)
     transferred = _transferred(subject, subject.surrogate)
-    gaps = [(one.foreground - other.foreground, one.case) for one, other in zip(direct, transferred, strict=True)]
-    gap, case = max(gaps)
+    gap, case = largest_gap(direct, transferred)
     return CheckResult(
         status=Status.PASS if gap <= SLACK else Status.FAIL,
         sentence=f"Transfer leaves {mean_dice(transferred):.4f}, at most {gap:+.4f} less than a direct one, in {case}.",

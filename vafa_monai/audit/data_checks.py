@@ -14,7 +14,7 @@ from monai.metrics import compute_dice
 from torch import Tensor
 
 from vafa_monai.audit.audit_attacks import headline
-from vafa_monai.audit.audited_model import AttackOutcome, AuditedModel, Check, CheckResult, Status, mean_dice
+from vafa_monai.audit.audited_model import AttackOutcome, AuditedModel, Check, CheckResult, Status, mean_dice, scored
 from vafa_monai.data.files import write_volume
 from vafa_monai.metrics.interval import mean_interval
 from vafa_monai.metrics.surface import compute_hausdorff_distance_95, compute_normalized_surface_dice
@@ -46,7 +46,7 @@ def check_splits(subject: AuditedModel) -> CheckResult:
 
 def check_statistics(subject: AuditedModel) -> CheckResult:
     """S22: there are enough cases for an interval."""
-    found = mean_interval([one.foreground for one in headline(subject)], seed=subject.settings.seed)
+    found = mean_interval([one.foreground for one in scored(headline(subject))], seed=subject.settings.seed)
     bounds = "no interval" if found.low is None else f"95 % interval {found.low:.3f} to {found.high:.3f}"
     return CheckResult(
         status=Status.PASS if found.n >= FEW else Status.WARN,

@@ -146,6 +146,7 @@ def audit_document(
         "settings": as_json(settings),
         "classes": list(subject.classes),
         "cases": [case.name for case in subject.cases],
+        "grid": subject.grid,
         "inputs": {case.name: case_input(case.image[0]) for case in subject.cases},
         "command": command,
         "versions": dict(versions),

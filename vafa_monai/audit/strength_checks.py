@@ -25,7 +25,9 @@ from vafa_monai.audit.audited_model import (
     Check,
     CheckResult,
     Status,
+    largest_gap,
     mean_dice,
+    scored,
 )
 
 __all__ = ["BUDGET_CHECKS", "STRENGTH_CHECKS"]
@@ -165,7 +167,7 @@ def check_unbounded(subject: AuditedModel, attack: Attack | None = None) -> Chec
     tried = [subject.outcomes(one) for one in ((attack,) if attack else unbounded(subject))]
     outcomes = [min(rows, key=lambda one: one.foreground) for rows in zip(*tried, strict=True)]
     left, chance = mean_dice(outcomes), _chance(subject)
-    worst = max(outcomes, key=lambda outcome: outcome.foreground)
+    worst = max(scored(outcomes), key=lambda outcome: outcome.foreground)
     return CheckResult(
         status=_grade(left, ALL_GONE, max(ALL_GONE, chance)),
         sentence=(
@@ -209,7 +211,7 @@ def check_single_step(
     """S5: many steps do at least the harm of one, case by case."""
     many = subject.outcomes(iterative or voxel_attack(subject))
     one = subject.outcomes(single or voxel_attack(subject, steps=1))
-    gap, case = _largest_gap(many, one)
+    gap, case = largest_gap(many, one)
     return CheckResult(
         status=_grade(gap, RISE, LARGE_RISE),
         sentence=f"Many steps leave at most {gap:+.4f} DSC more than a single one, in {case}.",
@@ -267,12 +269,6 @@ def _chance(subject: AuditedModel) -> float:
 def _grade(value: float, limit: float, bad: float) -> Status:
     """Return PASS up to the limit, FAIL beyond what is bad, WARN between."""
     return Status.PASS if value <= limit else Status.WARN if value <= bad else Status.FAIL
-
-
-def _largest_gap(stronger: Sequence[AttackOutcome], weaker: Sequence[AttackOutcome]) -> tuple[float, str]:
-    """Return by how much at most the stronger attack leaves more, and in which case."""
-    gaps = [(strong.foreground - weak.foreground, strong.case) for strong, weak in zip(stronger, weaker, strict=True)]
-    return max(gaps)
 
 
 def _mean_loss(outcomes: Sequence[AttackOutcome]) -> float:

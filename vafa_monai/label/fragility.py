@@ -12,7 +12,7 @@ from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
 from vafa_monai.attacks.attack import Attack, Network
-from vafa_monai.attacks.ensemble import class_dice
+from vafa_monai.attacks.ensemble import foreground_dice
 from vafa_monai.attacks.pgd import PGD
 from vafa_monai.attacks.range_adapter import RangeAdapter
 from vafa_monai.data.weights import read_weights
@@ -42,8 +42,7 @@ def prediction_change(network: Network, inputs: Tensor, attack: Attack) -> float
         labels = _classes(network(inputs))
     adv = attack(inputs, labels, network)
     with torch.no_grad():
-        dice = class_dice(network(adv), labels)
-    return 1.0 - dice[0, 1:].nanmean().item()
+        return 1.0 - foreground_dice(network(adv), labels).item()
 
 
 def _classes(logits: Tensor) -> Tensor:

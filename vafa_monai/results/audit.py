@@ -98,6 +98,7 @@ class Audit(Stored):
     settings: Annotated[dict[str, Any], As(AuditSettings)]
     classes: tuple[Text, ...]
     cases: tuple[Text, ...]
+    grid: Literal["files", "network"] | None = None
     inputs: dict[str, Look] | None = None
     command: Text | None
     versions: dict[str, Text]

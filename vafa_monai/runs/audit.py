@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
-from monai.data import MetaTensor, list_data_collate, load_decathlon_datalist
+from monai.data import MetaTensor, load_decathlon_datalist
 from monai.data.utils import affine_to_spacing
-from torch import nn
+from monai.utils import convert_to_tensor
+from torch import Tensor, nn
 
 from vafa_monai.attacks.validation import strength
 from vafa_monai.audit.audited_model import AuditCase, AuditedModel, Check, CheckResult, Measured, Status
@@ -23,6 +24,7 @@ from vafa_monai.audit.setting import AuditSettings
 from vafa_monai.data.check import check_cases
 from vafa_monai.data.files import read_json, require_writable, set_aside, sha256, write_json
 from vafa_monai.data.weights import read_weights
+from vafa_monai.metrics.organ_presence import require_one_hot
 from vafa_monai.reports.verdict import measured_of
 from vafa_monai.results.attack_name import CLEAN
 from vafa_monai.results.audit import AUDIT_SCHEMA, parse_audit
@@ -45,7 +47,7 @@ CHECKED = {  # what decides whether cases can be attacked, by the arguments of c
 }
 AUDITED: tuple[str, ...] = (*FROM_BUNDLE, *CHECKED.values(), "network_def", "device", "datalist", "classes")  # is read
 AUDITED += ("physical_range", "physical_unit", "value_range", "val_batch_size")
-AUDITED += ("validate#preprocessing", "validate#data", "validate#inferer")
+AUDITED += ("validate#preprocessing", "validate#postprocessing", "validate#data", "validate#inferer")
 MODEL = "model.pt"  # whose metrics the metadata of a bundle state
 STATED = ("mean_dice", "val_mean_dice", "dice", "val_dice")
 
@@ -128,12 +130,24 @@ class BundleModel:
         return found
 
     def _case(self, loaded: Mapping[str, Any]) -> AuditCase:
-        """Return one case as a batch of one."""
-        image, device = loaded["image"], self.get("device")
-        spacing = affine_to_spacing(image.affine).tolist() if isinstance(image, MetaTensor) else [1.0] * 3
-        batch = list_data_collate([{key: loaded[key] for key in ("image", "label")}])
-        plain = {key: torch.as_tensor(batch[key].as_tensor(), device=device) for key in ("image", "label")}
-        return AuditCase(name=case_name(image), spacing=tuple(spacing), **plain)
+        """Return one case as a batch of one, which is compared as the evaluation does it."""
+        device, postprocessing = self.get("device"), self.get("validate#postprocessing")
+        case = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in loaded.items()}
+        image, label = (convert_to_tensor(case[key], track_meta=True) for key in ("image", "label"))
+
+        def masks(logits: Tensor) -> tuple[Tensor, Tensor]:
+            found = postprocessing({**case, "pred": MetaTensor(logits[0], affine=image.affine)})
+            pred, truth = (torch.as_tensor(found[key])[None] for key in ("pred", "label"))
+            require_one_hot(pred, truth)
+            return pred, truth
+
+        return AuditCase(
+            name=case_name(image),
+            image=image.as_tensor()[None],
+            label=label.as_tensor()[None],
+            spacing=tuple(affine_to_spacing(image.affine).tolist()),
+            postprocessing=masks,
+        )
 
 
 def _share(figures: Any, name: str) -> float | None:
@@ -345,6 +359,7 @@ class BundleAudit:
             "checkpoint": sha256(model.checkpoint),
             "surrogate": None if other is None else sha256(self._file(other)),
             "images": self._splits,
+            "grid": "files",
             "labels": [sha256(case["label"]) for case in model.get("validate#data")],
             "run": run_facts(model.run, Path(model.get("datalist"))),
             "results": [[one.name, str(one.threat), one.dice] for one in measured],
