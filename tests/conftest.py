@@ -47,7 +47,7 @@ def volume() -> Tensor:
 
 @pytest.fixture
 def label(volume: Tensor) -> Tensor:
-    """Three classes: dark, grey, bright."""
+    """Three classes: dark, gray, bright."""
     return (volume > 0.4).long() + (volume > 0.6).long()
 
 
@@ -75,7 +75,7 @@ def normalized_network() -> nn.Module:
 
 
 def draw(samples: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Smooth random volumes, and labels that are thresholds of them: dark, grey, bright."""
+    """Smooth random volumes, and labels that are thresholds of them: dark, gray, bright."""
     noise = torch.rand(samples, 1, 11, 9, 6, generator=torch.Generator().manual_seed(seed))
     smooth = F.avg_pool3d(F.pad(noise, [1] * 6, mode="replicate"), kernel_size=3, stride=1)
     low, high = smooth.amin((1, 2, 3, 4), keepdim=True), smooth.amax((1, 2, 3, 4), keepdim=True)
@@ -314,7 +314,7 @@ def audit_writer(results_dir):
             }
             for number, status in enumerate(statuses)
         ]
-        curve = {"name": "dice_over_eps", "x_label": "budget", "x_unit": "grey levels", "x": [0, 1, 3, 7]}
+        curve = {"name": "dice_over_eps", "x_label": "budget", "x_unit": "gray levels", "x": [0, 1, 3, 7]}
         document = {
             "schema": "vafa_monai.audit/1",
             "verdict": verdict,

@@ -165,7 +165,7 @@ def test_coefficients_move_a_volume_by_half_a_step_at_most(attack, volume, label
 
 
 @every_attack
-@pytest.mark.parametrize("level", [None, 0.0, 0.3, 1.0], ids=["constant slices", "zeros", "grey", "ones"])
+@pytest.mark.parametrize("level", [None, 0.0, 0.3, 1.0], ids=["constant slices", "zeros", "gray", "ones"])
 def test_constant_slices_and_volumes_stay_finite(attack, level, volume, label, tiny_network):
     volume[..., :2], volume[..., 4] = 0.0, 0.7
     inputs = volume if level is None else torch.full_like(volume, level)

@@ -8,11 +8,11 @@ import torch
 
 from vafa_monai.attacks import GaussianNoise
 
-GREY = torch.full((2, 1, 20, 16, 12), 0.5)
+GRAY = torch.full((2, 1, 20, 16, 12), 0.5)
 
 
 def noise(std: float = 0.02, seed: int = 0) -> torch.Tensor:
-    return GaussianNoise(std=std, seed=seed)(GREY, GREY * 0, None) - GREY
+    return GaussianNoise(std=std, seed=seed)(GRAY, GRAY * 0, None) - GRAY
 
 
 def test_noise_is_gaussian_of_the_standard_deviation():
@@ -35,8 +35,8 @@ def test_every_sample_gets_the_same_noise():
 
 
 def test_noise_is_clipped():
-    adv = GaussianNoise(std=1.0)(GREY, GREY * 0, None)
-    torch.testing.assert_close(adv, (GREY + noise(std=0.02) / 0.02).clamp(0, 1), rtol=0, atol=1e-4)  # float32 * 50
+    adv = GaussianNoise(std=1.0)(GRAY, GRAY * 0, None)
+    torch.testing.assert_close(adv, (GRAY + noise(std=0.02) / 0.02).clamp(0, 1), rtol=0, atol=1e-4)  # float32 * 50
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,8 @@ def test_without_noise_it_is_one_step(inputs, label, tiny_network):
     torch.testing.assert_close(change.abs(), torch.full_like(change, 0.01))
 
 
-def test_strength_may_be_in_grey_levels():
-    assert NFGSM(eps="4 grey").step_size == pytest.approx(5 / 255)
+def test_strength_may_be_in_gray_levels():
+    assert NFGSM(eps="4 gray").step_size == pytest.approx(5 / 255)
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_similarity_term_keeps_the_image_similar(volume, label, tiny_network):
     assert (block_ssim(near, volume, BLOCK) > block_ssim(far, volume, BLOCK)).all()
 
 
-def test_paper_preset_changes_the_volume_by_less_than_a_grey_level(volume, label, tiny_network):
+def test_paper_preset_changes_the_volume_by_less_than_a_gray_level(volume, label, tiny_network):
     """Its table starts at 1, the finest quantization, and can only reach ``1 + steps``."""
     adv = VAFA.preset("paper", block_size=BLOCK, steps=5)(volume, label, tiny_network)
     assert 0 < (adv - volume).square().mean().sqrt() < 1 / 255

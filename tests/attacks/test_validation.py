@@ -43,11 +43,12 @@ every_strength = pytest.mark.parametrize(("kind", "name"), STRENGTHS, ids=lambda
 UNITS = {
     "fraction": (0.25, None, None, 0.25),
     "whole number": (1, None, None, 1),
-    "grey": ("51 grey", None, None, 0.2),
-    "gray": ("51 gray", *HU, 0.2),
+    "gray": ("51 gray", None, None, 0.2),
+    "grey": ("51 grey", *HU, 0.2),
+    "gray levels": ("12.75 gray levels", *HU, 0.05),
     "grey levels": ("12.75 grey levels", *HU, 0.05),
-    "one level": ("1 Gray level", None, None, 1 / 255),
-    "no space": (".51e2grey", None, None, 0.2),
+    "one level": ("1 Grey level", None, None, 1 / 255),
+    "no space": (".51e2gray", None, None, 0.2),
     "hounsfield": ("42.5 HU", *HU, 0.1),
     "spelled small": ("85hu", *HU, 0.2),
     "per mille": ("3 ‰", (0, 10), "‰", None),
@@ -70,17 +71,17 @@ def test_strength_is_a_fraction_of_the_range_whatever_its_unit(value, physical_r
     [
         ("4", HU, TypeError, r"value must be a number, got '4'; text needs a unit"),
         ("4/255", HU, TypeError, r"value must be a number, got '4/255'; text needs a unit"),
-        ("grey", (), TypeError, r"value must be a number, got 'grey'"),
-        ("nan grey", (), TypeError, r"value must be a number, got 'nan grey'"),
+        ("gray", (), TypeError, r"value must be a number, got 'gray'"),
+        ("nan gray", (), TypeError, r"value must be a number, got 'nan gray'"),
         (None, (), TypeError, r"value must be a number, got None"),
         (True, (), TypeError, r"value must be a number, got True"),
-        ("4 HU", (), ValueError, r"fraction or in grey levels, got '4 HU'; vafa_monai.attacks.strength\('4 HU'"),
-        ("4 mm", HU, ValueError, r"value must be a fraction, in grey levels or in HU, got '4 mm'"),
+        ("4 HU", (), ValueError, r"fraction or in gray levels, got '4 HU'; vafa_monai.attacks.strength\('4 HU'"),
+        ("4 mm", HU, ValueError, r"value must be a fraction, in gray levels or in HU, got '4 mm'"),
         ("4 HU", ((250, -175), "HU"), ValueError, r"physical_range must be two finite numbers, the lower first"),
-        ("-4 grey", (), ValueError, r"value must be at least 0 and finite, got -4"),
+        ("-4 gray", (), ValueError, r"value must be at least 0 and finite, got -4"),
         ("-4 HU", HU, ValueError, r"value must be at least 0 and finite, got -4"),
         (float("nan"), HU, ValueError, r"value must be at least 0 and finite, got nan"),
-        ("1e400 grey", (), ValueError, r"value must be at least 0 and finite, got inf"),
+        ("1e400 gray", (), ValueError, r"value must be at least 0 and finite, got inf"),
     ],
     ids=str,
 )
@@ -90,15 +91,15 @@ def test_a_strength_of_no_known_unit_is_refused(value, about, error, match):
 
 
 @every_strength
-def test_grey_levels_are_the_fraction_that_they_are(kind, name):
-    assert getattr(kind(**{name: "2 grey"}), name) == 2 / 255
+def test_gray_levels_are_the_fraction_that_they_are(kind, name):
+    assert getattr(kind(**{name: "2 gray"}), name) == 2 / 255
     parsed = ConfigParser({"attack": {"_target_": f"{kind.__module__}.{kind.__name__}", name: "2 gray levels"}})
     assert getattr(parsed.get_parsed_content("attack"), name) == 2 / 255
 
 
 @every_strength
 def test_a_physical_unit_that_nobody_explained_is_refused(kind, name):
-    with pytest.raises(ValueError, match=rf"{name} must be a fraction or in grey levels, got '4 HU'"):
+    with pytest.raises(ValueError, match=rf"{name} must be a fraction or in gray levels, got '4 HU'"):
         kind(**{name: "4 HU"})
 
 
@@ -113,7 +114,7 @@ def test_a_config_gives_a_physical_strength_to_an_attack():
 
 
 @pytest.mark.parametrize(("kind", "name"), [one for one in STRENGTHS if one[1] != "step_size"], ids=str)
-@pytest.mark.parametrize(("value", "share"), [(8, "800%"), (1, "100%"), (0.75, "75%"), ("200 grey", "78%")])
+@pytest.mark.parametrize(("value", "share"), [(8, "800%"), (1, "100%"), (0.75, "75%"), ("200 gray", "78%")])
 def test_more_than_half_of_the_range_is_said_to_be_so(kind, name, value, share):
     with pytest.warns(UserWarning, match=rf"{name} is .*, which is {share} of the whole intensity range") as caught:
         kind(**{name: value})
@@ -122,7 +123,7 @@ def test_more_than_half_of_the_range_is_said_to_be_so(kind, name, value, share):
 
 def test_a_warning_points_at_the_line_that_gave_the_setting():
     for build in (lambda: PGD(eps=8), lambda: FGSM(eps=8), lambda: SquareAttack(eps=8), lambda: AttackEnsemble(eps=8)):
-        with pytest.warns(UserWarning, match='8 grey levels are eps="8 grey"') as caught:
+        with pytest.warns(UserWarning, match='8 gray levels are eps="8 gray"') as caught:
             build()
         assert [one.filename for one in caught] == [__file__]
 

@@ -7,7 +7,7 @@ from monai.inferers import SlidingWindowInferer
 
 from vafa_monai.audit import AuditCase, AuditedModel, AuditSettings
 
-CLASSES = ("background", "grey", "bright")
+CLASSES = ("background", "gray", "bright")
 SPLITS = {"training": ["a", "b"], "test": ["c", "d"]}
 SETTINGS = AuditSettings(
     eps=12 / 255,

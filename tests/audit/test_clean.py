@@ -34,7 +34,7 @@ MISTAKES = {
     "all classes shifted": ({"after": lambda logits: logits.roll(1, 1)}, "the classes are swapped"),
     "intensities inverted": ({"before": lambda volume: 1 - volume}, "the classes are swapped|inverting intensities"),
     "trained on [-1, 1]": ({"before": lambda volume: (volume + 1) / 2}, r"scaling intensities to \[-1, 1\]"),
-    "trained on grey levels": ({"before": lambda volume: volume / 255}, r"scaling intensities to \[0, 255\]"),
+    "trained on gray levels": ({"before": lambda volume: volume / 255}, r"scaling intensities to \[0, 255\]"),
     "trained on volumes/255": ({"before": lambda volume: volume * 255}, r"scaling intensities from \[0, 255\]"),
     "one class everywhere": ({"after": lambda logits: logits * 0 + torch.arange(3.0).view(1, 3, 1, 1, 1)}, "better"),
 }

@@ -122,11 +122,11 @@ def test_attack_overlay_builds_the_attack_of_its_name(bundle, name):
 @pytest.mark.parametrize(("name", "argument"), [("pgd", "eps"), ("square", "eps"), ("gaussian_noise", "std")])
 def test_strength_of_an_attack_may_have_a_unit(bundle, name, argument):
     parser = parsed(bundle, ["train", "evaluate", f"attacks/{name}"])
-    for text, expected in (("3 grey", 3 / 255), ("4.25 HU", 4.25 / 425 if "synapse" in bundle else None)):
+    for text, expected in (("3 gray", 3 / 255), ("4.25 HU", 4.25 / 425 if "synapse" in bundle else None)):
         parser["eps"] = text
         parser.parse(reset=True)
         if expected is None:
-            with pytest.raises(RuntimeError, match=r"eps must be a fraction or in grey levels|instantiate"):
+            with pytest.raises(RuntimeError, match=r"eps must be a fraction or in gray levels|instantiate"):
                 parser.get_parsed_content("attack")
         else:
             assert getattr(parser.get_parsed_content("attack"), argument) == pytest.approx(expected)

@@ -26,7 +26,7 @@ PROJECT = Path(__file__).parents[2]
 ROOT = PROJECT / "bundles"
 NAME = "mni152_unetr_segmentation"
 BUNDLES = sorted(path.name for path in ROOT.glob("*_segmentation"))
-UNLABELLED = ("case_03", "case_04")
+UNLABELED = ("case_03", "case_04")
 CHECKPOINTS = ("model.pt", "model_vaft.pt")
 PATIENCE = 180  # seconds until the server answers
 
@@ -104,7 +104,7 @@ def server(label_python, models, dataset_dir, tmp_path_factory):
         name = f"case_{number:02d}.nii.gz"
         shutil.copy(dataset_dir / f"images{kind}" / name, place / "studies" / name)
         shutil.copy(dataset_dir / f"labels{kind}" / name, place / "studies" / "labels" / "final" / name)
-    for name in UNLABELLED:
+    for name in UNLABELED:
         shutil.copy(dataset_dir / "imagesTs" / f"{name}.nii.gz", place / "studies")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -179,7 +179,7 @@ def test_server_ranks_unlabeled_volumes_by_how_far_an_attack_moves_them(server, 
     address, folder = server
     attack, body = PGD(eps=8 / 255, steps=2), {"device": "cpu", "steps": 2, "eps": 8 / 255}
     measure = Fragility(bundle=folder / NAME, attack=attack)
-    expected = {name: measure(dataset_dir / "imagesTs" / f"{name}.nii.gz") for name in UNLABELLED}
+    expected = {name: measure(dataset_dir / "imagesTs" / f"{name}.nii.gz") for name in UNLABELED}
     assert 0 < max(expected.values()) <= 1
     scoring = f"{address}/scoring/robustness_{NAME}?run_sync=true"
     answers = [json.loads(post(scoring, body, tmp_path)) for _ in range(2)]

@@ -243,7 +243,7 @@ UNREAD = {  # each is an id of the configs, and nothing in that run reads it
     ),
     "all of a benchmark": (["benchmark", "B", "data", "--attacks", "identity,vafa_2d", "--eps", "1"], "'eps'"),
     "rate of an audit": (["audit", "B", "data", "--learning_rate", "1"], "'learning_rate'"),
-    "saving": (["attack", "B", "vafa_2d", "--eps", "8 grey"], "'eps'"),
+    "saving": (["attack", "B", "vafa_2d", "--eps", "8 gray"], "'eps'"),
 }
 
 
@@ -262,7 +262,7 @@ READ = {
     "disabled component": [*EVALUATE, "--save_predictions", "true"],
     "below a list": ["train", "B", "--train#random_transforms#3#prob", "0.1"],
     "hardening": ["harden", "B", "--recipe", "pgd", "--hardening#epochs", "3", "--eps", "0.1"],
-    "adversarial folder": ["attack", "B", "pgd", "--adv_dir", "adv", "--eps", "8 grey"],
+    "adversarial folder": ["attack", "B", "pgd", "--adv_dir", "adv", "--eps", "8 gray"],
     "audit": ["audit", "B", "data", "--num_cases", "1", "--overlap", "0", "--eps", "0.1", "--network_def#mlp_dim", "9"],
 }
 
@@ -308,7 +308,7 @@ def test_text_is_text_in_every_command(words, name, argument, word, folder, aske
 VALUES = {
     "number": (["--eps", "0.5"], {"eps": 0.5}),
     "exponent": (["--eps=1e-3"], {"eps": 1e-3}),
-    "unit": (["--eps", "8 grey"], {"eps": "8 grey"}),
+    "unit": (["--eps", "8 gray"], {"eps": "8 gray"}),
     "physical unit": (["--eps", "4 HU"], {"eps": "4 HU"}),
     "expression": (["--eps", "$8 / 255"], {"eps": "$8 / 255"}),
     "below null": (["--attack#step_size", "-0.5"], {"attack#step_size": -0.5}),

@@ -25,7 +25,7 @@ def affine() -> Tensor:
 
 @pytest.fixture
 def cases(volume: Tensor, affine: Tensor) -> list[dict[str, MetaTensor]]:
-    """Dark, grey and bright tissue; the last case has no bright one."""
+    """Dark, gray and bright tissue; the last case has no bright one."""
     images = [volume[0], volume[1], volume[0].flip(2) * 0.55]
     return [
         {

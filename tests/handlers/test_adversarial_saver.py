@@ -124,7 +124,7 @@ def test_volume_without_a_change_is_the_clean_one(folder, cases, evaluator, save
     assert json.loads((folder / "case_1.json").read_text())["linf_grey"] == 0
 
 
-def test_grey_levels_of_the_sidecar_are_those_of_value_range(folder, cases, evaluator, saver, threshold_network):
+def test_gray_levels_of_the_sidecar_are_those_of_value_range(folder, cases, evaluator, saver, threshold_network):
     attack = FGSM(eps=0.05, value_range=(0.0, 4.0))
     evaluator(threshold_network, [AttackHandler(attack), saver(attack)]).run()
     sidecar = json.loads((folder / "case_0.json").read_text())

@@ -92,7 +92,7 @@ def test_lost_organ_costs_the_diagonal_unless_it_is_ignored(state_after, thresho
 
 def test_lost_and_invented_organs_are_metrics_of_the_engine(state_after, threshold_network):
     with torch.no_grad():
-        threshold_network.bias[1] -= 100  # no voxel is grey: lost in three cases; bright begins at 0.5: invented in one
+        threshold_network.bias[1] -= 100  # no voxel is gray: lost in three cases; bright begins at 0.5: invented in one
     state = state_after(threshold_network, OrganPresence(), Identity())
     assert (state.metrics["lost_organs"], state.metrics["invented_organs"]) == (3, 1)
     assert state.metrics["metric"] == {"lost_organs": 3, "invented_organs": 1}
@@ -111,7 +111,7 @@ def test_similarity_of_attacked_and_clean_volumes_is_a_metric_of_the_engine(case
     assert 0 < state.metrics["rms_grey"] <= state.metrics["linf_grey"] == pytest.approx(0.05 * 255, rel=1e-4)
 
 
-def test_value_range_scales_the_grey_levels(state_after, threshold_network):
+def test_value_range_scales_the_gray_levels(state_after, threshold_network):
     state = state_after(threshold_network, PerceptualSimilarity(value_range=(-1.0, 3.0)))
     assert state.metrics["linf_grey"] == pytest.approx(0.05 * 255 / 4, rel=1e-4)
 

@@ -140,7 +140,7 @@ def test_summary_is_the_mean_over_cases_of_the_mean_over_the_organs_they_have(ca
 
 def test_lost_and_invented_organs_are_counted_by_case_and_in_all(document_after, threshold_network):
     with torch.no_grad():
-        threshold_network.bias[1] -= 100  # no voxel is grey; bright begins at 0.5
+        threshold_network.bias[1] -= 100  # no voxel is gray; bright begins at 0.5
     document = document_after(threshold_network, Identity())
     assert [(case["lost"], case["invented"]) for case in document["cases"]] == [(1, 0), (1, 0), (1, 1)]
     assert (document["summary"]["lost"], document["summary"]["invented"]) == (3, 1)
@@ -182,7 +182,7 @@ def test_image_quality_can_be_left_out(tmp_path, evaluator, report, threshold_ne
     assert (result.summary["dice"], result.summary["rms_grey"], result.notes) == (1, None, ())
 
 
-def test_value_range_scales_the_grey_levels(document_after, threshold_network):
+def test_value_range_scales_the_gray_levels(document_after, threshold_network):
     summary = document_after(threshold_network, value_range=(-1.0, 3.0))["summary"]
     assert summary["linf_grey"] == pytest.approx(0.05 * 255 / 4, rel=1e-4)
 

@@ -27,8 +27,8 @@ def test_perturbation_is_given_back_to_half_a_step_of_its_scale():
     volumes["adv"][0, 0, 0] -= 0.06
     kept = small_volume(volumes, (1, 1, 1))
     assert kept["volume_delta_grey"] == pytest.approx(0.04 * 255, rel=1e-4)
-    grey = kept["volume_delta"] * float(kept["volume_delta_grey"]) / 127
-    np.testing.assert_allclose(grey, 255 * (volumes["adv"] - volumes["clean"]), atol=0.5 * 0.04 * 255 / 127 + 1e-4)
+    gray = kept["volume_delta"] * float(kept["volume_delta_grey"]) / 127
+    np.testing.assert_allclose(gray, 255 * (volumes["adv"] - volumes["clean"]), atol=0.5 * 0.04 * 255 / 127 + 1e-4)
 
 
 def test_clean_case_has_no_perturbation_and_no_energy():

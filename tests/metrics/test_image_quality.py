@@ -1,4 +1,4 @@
-"""Grey levels, PSNR and SSIM in closed form."""
+"""Gray levels, PSNR and SSIM in closed form."""
 
 from __future__ import annotations
 

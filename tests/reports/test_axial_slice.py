@@ -7,10 +7,10 @@ from vafa_monai.reports.figure import AxialSlice, load_slice, worst_window
 from vafa_monai.results import load_results
 
 
-def test_perturbation_is_in_grey_levels():
+def test_perturbation_is_in_gray_levels():
     zeros, classes = np.zeros((2, 3)), np.zeros((2, 3), np.uint8)
     one = AxialSlice(case="x", clean=zeros, adv=zeros + 4 / 255, label=classes, pred=classes)
-    np.testing.assert_allclose(one.delta_grey, 4.0)
+    np.testing.assert_allclose(one.delta_gray, 4.0)
 
 
 def test_result_without_slice_gives_none(write_result, results_dir):

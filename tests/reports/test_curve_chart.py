@@ -68,3 +68,8 @@ def test_models_share_a_chart(charts, write_result, write_audit, results_dir):
     write_audit("hardened", "PASS")
     (chart,) = curve_charts(load_audits(results_dir))
     assert {series.model for series in chart.series} == {"standard", "hardened"}
+
+
+def test_curve_of_an_older_audit_has_the_other_spelling(charts):
+    (older,), (newer,) = charts(x_unit="grey levels")[0].series, charts(x_unit="gray levels")[0].series
+    assert (older.area, older.half_loss) == (newer.area, newer.half_loss) != (None, None)

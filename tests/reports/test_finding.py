@@ -107,7 +107,7 @@ def test_controls_explain_their_part_of_the_drop(two_models, find):
     standard, hardened = find("control")
     assert standard.figures["identity_stretch"] == pytest.approx(0.75)  # (0.85 - 0.70) / (0.90 - 0.70)
     assert hardened.figures["identity_stretch"] == pytest.approx(1.0)
-    assert "the adversarial share is 75 % beyond Slice stretch only (5.0 points, rms 3.6 grey levels)." in standard.text
+    assert "the adversarial share is 75 % beyond Slice stretch only (5.0 points, rms 3.6 gray levels)." in standard.text
 
 
 def test_control_that_costs_more_leaves_nothing(two_models, write_result, find):

@@ -25,7 +25,7 @@ def subject(trained_network, other_network, session_cases):
         return AuditedModel(
             trained_network,
             named[:cases],
-            ["background", "grey", "bright"],
+            ["background", "gray", "bright"],
             settings=about,
             surrogate=other_network if surrogate else None,
         )

@@ -25,7 +25,7 @@ DIVISOR = (11, 3, 2)  # divides all three
 
 
 def quantized(volume: Tensor, table: np.ndarray, block_size: tuple[int, int, int]) -> Tensor:
-    """Quantize the only channel block by block, with scipy, in grey levels of [0, 1]."""
+    """Quantize the only channel block by block, with scipy, in gray levels of [0, 1]."""
     missing = [(0, -size % edge) for size, edge in zip(volume.shape[1:], block_size, strict=True)]
     levels = np.pad(volume[0].double().numpy(), missing, mode="edge") * 255 - 128
     for corner in np.ndindex(*(size // edge for size, edge in zip(levels.shape, block_size, strict=True))):

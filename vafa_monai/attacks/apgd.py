@@ -136,7 +136,7 @@ class APGD(VoxelAttack):
     https://arxiv.org/abs/2306.12941): it starts in a larger ball, is projected into a smaller one, and ends in its own.
 
     Args:
-        eps: radius, as a fraction of the width of ``value_range``, or as text in grey levels, such as ``"4 grey"``.
+        eps: radius, as a fraction of the width of ``value_range``, or as text in gray levels, such as ``"4 gray"``.
         norm: ``"linf"``: no voxel moves further than ``eps``; ``"l2"``: nor does the root mean square of the change.
         steps: number of steps of a run.
         restarts: number of runs; each but the first starts at a random point of the ball.

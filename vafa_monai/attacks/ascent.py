@@ -157,20 +157,20 @@ def _seeded(device: torch.device, seed: int) -> Iterator[None]:
             np.random.set_state(states[1])  # noqa: NPY002
 
 
-class Judgement(NamedTuple):
+class Judgment(NamedTuple):
     """One number a sample each: what is climbed, and what iterates are compared by."""
 
     value: Tensor
     score: Tensor
 
 
-def judge(objective: Callable[[Tensor], Tensor], adv: Tensor, step: int) -> Judgement:
+def judge(objective: Callable[[Tensor], Tensor], adv: Tensor, step: int) -> Judgment:
     """Ask an objective that knows the step, or one that is a plain function of the volume."""
     asked = getattr(objective, "judge", None)
     if asked is not None:
         return asked(adv, step)
     value = objective(adv)
-    return Judgement(value, value)
+    return Judgment(value, value)
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class LossObjective:
         """Return the logits of an attacked volume."""
         return self.network(adv)
 
-    def judge(self, adv: Tensor, step: int) -> Judgement:
+    def judge(self, adv: Tensor, step: int) -> Judgment:
         """Return what is climbed at ``step``, and what iterates are compared by."""
         logits = _checked(self.predict(adv, step), self.highest_label)
         refuse_void_softmax(self.loss_function, logits.shape[1])
@@ -218,9 +218,9 @@ class LossObjective:
             loss_function = loss_function.at(min(step / max(self.steps, 1), 1.0))
         value = self._of_samples(loss_function, logits)
         if harm is None:
-            return Judgement(value, value)
+            return Judgment(value, value)
         with torch.no_grad():
-            return Judgement(value, self._of_samples(harm, logits))
+            return Judgment(value, self._of_samples(harm, logits))
 
     def _of_samples(self, loss_function: Callable[[Tensor, Tensor], Tensor], logits: Tensor) -> Tensor:
         """Return the signed loss of every sample, ``(B,)``."""
@@ -246,11 +246,11 @@ class PenalizedObjective:
         """Return what is climbed at the first step, ``(B,)``."""
         return self.judge(adv, 0).value
 
-    def judge(self, adv: Tensor, step: int) -> Judgement:
+    def judge(self, adv: Tensor, step: int) -> Judgment:
         """Return what is climbed at ``step``, and what iterates are compared by."""
-        judgement = judge(self.objective, adv, step)
+        judgment = judge(self.objective, adv, step)
         penalty = self.penalty(adv)
-        return Judgement(*(part - penalty for part in judgement))
+        return Judgment(*(part - penalty for part in judgment))
 
 
 def _checked(logits: Tensor, highest_label: float) -> Tensor:
@@ -337,7 +337,7 @@ def climb(
     Args:
         perturbation: what may change.
         objective: maps an attacked volume to one number a sample; or an object with
-            ``judge(adv, step) -> Judgement``, which knows the step and may compare iterates by another number.
+            ``judge(adv, step) -> Judgment``, which knows the step and may compare iterates by another number.
         move: how to step, a rule made for this ascent.
         steps: number of moves, >= 0.
         iterate: which image is returned.

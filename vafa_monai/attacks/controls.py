@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vafa_monai.attacks.ascent import Ascent
 from vafa_monai.attacks.attack import Attack, Network
-from vafa_monai.attacks.grey_level import GreyScale, OutputNorm, stretch_slices
+from vafa_monai.attacks.gray_level import GrayScale, OutputNorm, stretch_slices
 from vafa_monai.attacks.norm import gaussian_like
 from vafa_monai.attacks.quantization_table import QuantizationTable, Rounding
 from vafa_monai.attacks.validation import require_at_least, require_block_size, require_strength
@@ -49,7 +49,7 @@ class Identity(Attack):
 
     def search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
         """Find the attacked volumes."""
-        scale = GreyScale(self.value_range)
+        scale = GrayScale(self.value_range)
         stretch = self.output_norm == OutputNorm.SLICE_MINMAX
         return Ascent(scale.from_unit(stretch_slices(scale.to_unit(inputs))) if stretch else inputs.clone())
 
@@ -64,8 +64,8 @@ class GaussianNoise(Attack):
     """Add Gaussian noise and clip; the network is not asked.
 
     Args:
-        std: standard deviation, as a fraction of the width of ``value_range``, or as text in grey levels, such as
-            ``"4 grey"``; clipping makes the change of dark and bright voxels smaller.
+        std: standard deviation, as a fraction of the width of ``value_range``, or as text in gray levels, such as
+            ``"4 gray"``; clipping makes the change of dark and bright voxels smaller.
         seed: seed of the noise; every sample of every call gets the same noise.
         value_range: lowest and highest intensity that the network's input can have.
 
@@ -150,7 +150,7 @@ class UniformQuantization(_QuantizationControl):
 
     Args:
         block_size: block edges ``(h, w, d)`` in voxels.
-        q: quantization step, in grey levels of a 0-255 range, > 0.
+        q: quantization step, in gray levels of a 0-255 range, > 0.
         output_norm: ``"clip"`` to ``value_range``, or ``"slice_minmax"``, as in VAFA.
         value_range: lowest and highest intensity that the network's input can have.
 
@@ -186,8 +186,8 @@ class RandomQuantization(_QuantizationControl):
 
     Args:
         block_size: block edges ``(h, w, d)`` in voxels.
-        q_min: smallest step, in grey levels of a 0-255 range, > 0.
-        q_max: largest step, in grey levels.
+        q_min: smallest step, in gray levels of a 0-255 range, > 0.
+        q_max: largest step, in gray levels.
         seed: seed of the table; every sample of every call gets the same.
         output_norm: ``"clip"`` to ``value_range``, or ``"slice_minmax"``, as in VAFA.
         value_range: lowest and highest intensity that the network's input can have.

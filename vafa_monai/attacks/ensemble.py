@@ -69,9 +69,9 @@ class AttackEnsemble(Attack):
     two budgets, voxels by ``eps`` and coefficients by ``q_max``; the DSC of each member is kept, to tell them apart.
 
     Args:
-        eps: radius of the attacks on voxels, L-inf, as a fraction of the width of ``value_range``, or as text in grey
-            levels, such as ``"4 grey"``.
-        q_max: width of the box of coefficients, and largest quantization step, in grey levels.
+        eps: radius of the attacks on voxels, L-inf, as a fraction of the width of ``value_range``, or as text in gray
+            levels, such as ``"4 gray"``.
+        q_max: width of the box of coefficients, and largest quantization step, in gray levels.
         block_size: block edges ``(h, w, d)`` of the attacks on coefficients, in voxels.
         steps: number of steps of each attack that climbs; 100 is the standard.
         queries: how often the attack without gradient asks the network; 1000 is the standard.

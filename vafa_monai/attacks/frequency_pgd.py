@@ -34,10 +34,10 @@ class FrequencyPGD(GradientAttack):
 
     Args:
         block_size: block edges ``(h, w, d)`` in voxels.
-        q_max: width of the box, in grey levels of a 0-255 range; the strength of the attack.
+        q_max: width of the box, in gray levels of a 0-255 range; the strength of the attack.
         band: lowest and highest frequency that may change, in [0, 1]; ``(0, c)`` and ``(c, 1)`` share no coefficient.
         steps: number of steps.
-        step_size: length of a step, in grey levels; ``None`` is ``2.5 * (q_max / 2) / steps``.
+        step_size: length of a step, in gray levels; ``None`` is ``2.5 * (q_max / 2) / steps``.
         random_start: start at a random point of the box instead of the clean volume.
         seed: seed of that point; the same for every sample.
         iterate: ``"best"``, sample by sample, or ``"last"``.

@@ -25,7 +25,7 @@ class NFGSM(PGD):
 
     Args:
         eps: what ``noise`` and the default step are multiples of, as a fraction of the width of ``value_range``, or as
-            text in grey levels, such as ``"4 grey"``.
+            text in gray levels, such as ``"4 gray"``.
         noise: reach of the random start, in units of ``eps``.
         step_size: length of the step, in the unit of ``eps``; ``None`` is ``1.25 * eps``.
         seed: seed of the start; the same for every sample.

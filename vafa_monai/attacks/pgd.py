@@ -22,10 +22,10 @@ class VoxelAttack(GradientAttack):
     """A gradient attack that may move every voxel.
 
     Args:
-        eps: radius, as a fraction of the width of ``value_range``, or as text in grey levels, such as ``"4 grey"``.
+        eps: radius, as a fraction of the width of ``value_range``, or as text in gray levels, such as ``"4 gray"``.
         norm: ``"linf"``: no voxel moves further than ``eps``. ``"l2"``: the root mean square of the change is at most
             ``eps``, which is the L2 ball of radius ``eps * sqrt(number of voxels)``; a volume of any size is changed by
-            as many grey levels in the mean, and the ball contains the one of ``"linf"``.
+            as many gray levels in the mean, and the ball contains the one of ``"linf"``.
         steps: number of steps.
         random_start: start at a random point of the ball instead of the clean volume: uniform in the cube of
             ``"linf"``, on the surface of the ball of ``"l2"``.
@@ -77,7 +77,7 @@ class PGD(VoxelAttack):
     https://arxiv.org/abs/1706.06083. The experiments of the VAFA paper use ``step_size=0.01`` and no random start.
 
     Args:
-        eps: radius, as a fraction of the width of ``value_range``, or as text in grey levels, such as ``"4 grey"``.
+        eps: radius, as a fraction of the width of ``value_range``, or as text in gray levels, such as ``"4 gray"``.
         norm: ``"linf"``: no voxel moves further than ``eps``; ``"l2"``: nor does the root mean square of the change.
         step_size: length of a step in the same unit and norm; ``None`` is ``2.5 * eps / steps``.
         steps: number of steps.

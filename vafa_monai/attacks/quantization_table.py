@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from monai.utils import StrEnum
 from torch import Tensor
 
-from vafa_monai.attacks.grey_level import GreyScale, OutputNorm, constant_slices, stretch_slices
+from vafa_monai.attacks.gray_level import GrayScale, OutputNorm, constant_slices, stretch_slices
 from vafa_monai.attacks.norm import uniform_like
 from vafa_monai.attacks.validation import LEVELS
 from vafa_monai.frequency.block_dct import block_dct, block_idct, pad_to_blocks, split_blocks
@@ -58,7 +58,7 @@ class CoefficientBox:
         clean: volumes of shape ``(B, C, H, W, D)``.
         value_range: lowest and highest intensity.
         block_size: block edges ``(h, w, d)`` in voxels; blocks reach over the far ends of the volume.
-        radius: largest change of a coefficient, in grey levels.
+        radius: largest change of a coefficient, in gray levels.
         band: lowest and highest frequency that may change; see :func:`band_mask`.
         start_seed: start at a random point of the box, drawn by this seed and the same for every sample, instead of at
             no difference.
@@ -111,7 +111,7 @@ class Rounding(StrEnum):
 
 @dataclass(frozen=True)
 class QuantizationTable:
-    """Volumes whose block DCT is quantized by a table; the variable is the table, in grey levels.
+    """Volumes whose block DCT is quantized by a table; the variable is the table, in gray levels.
 
     Args:
         clean: volumes of shape ``(B, C, H, W, D)``; padded to whole blocks, and cropped again.
@@ -140,9 +140,9 @@ class QuantizationTable:
     start_seed: int | None = None
 
     @property
-    def scale(self) -> GreyScale:
-        """The grey levels of ``value_range``."""
-        return GreyScale(self.value_range)
+    def scale(self) -> GrayScale:
+        """The gray levels of ``value_range``."""
+        return GrayScale(self.value_range)
 
     @cached_property
     def coefficients(self) -> Tensor:

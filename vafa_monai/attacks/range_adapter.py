@@ -118,9 +118,9 @@ class _Units:
         return self.low + self.width * ((scaled - self.start) / self.span)
 
 
-GREY_LEVELS = 255.0
+GRAY_LEVELS = 255.0
 FRACTIONS = ("eps", "std")
-GREY = ("q", "q_min", "q_max")
+GRAY = ("q", "q_min", "q_max")
 
 
 def strengths(
@@ -150,7 +150,7 @@ def strengths(
         attack = attack.attack
     if not isinstance(attack, Attack):
         return {}
-    found = {name: _fraction(attack, name) for name in (*FRACTIONS, "step_size", *GREY)}
+    found = {name: _fraction(attack, name) for name in (*FRACTIONS, "step_size", *GRAY)}
     return {name: _in_units(share, width, physical_unit) for name, share in found.items() if share is not None}
 
 
@@ -192,13 +192,13 @@ def _fraction(attack: Attack, name: str) -> float | None:
     value = getattr(attack, name, None)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    in_grey = name in GREY or (name == "step_size" and hasattr(attack, "block_size"))
-    return value / GREY_LEVELS if in_grey else float(value)
+    in_gray = name in GRAY or (name == "step_size" and hasattr(attack, "block_size"))
+    return value / GRAY_LEVELS if in_gray else float(value)
 
 
 def _in_units(share: float, width: float | None, physical_unit: str | None) -> dict[str, float]:
     """Return a fraction of the range in all units."""
-    units = {"fraction": share, "grey_levels": GREY_LEVELS * share}
+    units = {"fraction": share, "grey_levels": GRAY_LEVELS * share}
     if width is not None:
         units[str(physical_unit)] = width * share
     return {name: round(value, 6) for name, value in units.items()}

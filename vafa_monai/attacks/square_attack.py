@@ -104,7 +104,7 @@ class SquareAttack(LossAttack):
     knows the gradient and does less harm points at a network that hides it.
 
     Args:
-        eps: radius, as a fraction of the width of ``value_range``, or as text in grey levels, such as ``"4 grey"``.
+        eps: radius, as a fraction of the width of ``value_range``, or as text in gray levels, such as ``"4 gray"``.
         queries: how often the network is asked.
         first_share: share of the voxels that the first box changes, in (0, 1]; it halves nine times on the way.
         seed: seed of the boxes; the same for every sample.

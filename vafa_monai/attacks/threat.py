@@ -37,7 +37,7 @@ class Threat:
     """Which changes an attack may make: of one kind and size, or of any of several.
 
     Args:
-        changes: kind and size: fractions of the width of the intensities for voxels and noise, grey levels for
+        changes: kind and size: fractions of the width of the intensities for voxels and noise, gray levels for
             coefficients; the name of the attack where nothing else is known of it.
         targeted: whether it aims at a segmentation of its own instead of away from the truth.
     """

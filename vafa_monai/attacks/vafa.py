@@ -20,7 +20,7 @@ from vafa_monai.attacks.ascent import (
     require_restarts,
 )
 from vafa_monai.attacks.attack import GradientAttack, Network
-from vafa_monai.attacks.grey_level import GreyScale, OutputNorm
+from vafa_monai.attacks.gray_level import GrayScale, OutputNorm
 from vafa_monai.attacks.norm import SteepestMove
 from vafa_monai.attacks.quantization_table import QuantizationTable, Rounding
 from vafa_monai.attacks.validation import require_at_least, require_block_size, require_count, warn_of_step
@@ -68,15 +68,15 @@ class VAFA(GradientAttack):
     whole blocks and cropped again. ``block_size=(8, 8, 1)`` is the 2D form, every (H, W) slice by itself.
 
     The defaults are the preset ``audit`` with the structural-similarity term of Eq. 2 and the published step of one
-    grey level. What the paper prints and what its authors published differ; see :meth:`preset`.
+    gray level. What the paper prints and what its authors published differ; see :meth:`preset`.
 
     Args:
         block_size: block edges ``(h, w, d)`` in voxels.
-        q_min: smallest step, in grey levels of a 0-255 range, > 0.
-        q_max: largest step, in grey levels; the strength of the attack.
+        q_min: smallest step, in gray levels of a 0-255 range, > 0.
+        q_max: largest step, in gray levels; the strength of the attack.
         q_init: step at the start: ``"max"``, ``"min"`` or a number between them.
         steps: number of ascent steps.
-        step_size: how far a step moves the table, in grey levels; ``None`` is ``(q_max - q_min) / steps``, which just
+        step_size: how far a step moves the table, in gray levels; ``None`` is ``(q_max - q_min) / steps``, which just
             crosses the whole range.
         restarts: number of runs, of which the best counts, sample by sample; each but the first starts at a random
             table.
@@ -151,7 +151,7 @@ class VAFA(GradientAttack):
 
     @property
     def first_step(self) -> float:
-        """The quantization step that the table starts with, in grey levels."""
+        """The quantization step that the table starts with, in gray levels."""
         return float({"min": self.q_min, "max": self.q_max}.get(str(self.q_init), self.q_init))
 
     def search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
@@ -191,7 +191,7 @@ class VAFA(GradientAttack):
         """Subtract the dissimilarity of Eq. 2; the statistics of the clean volume are computed once."""
         if self.ssim_weight == 0:
             return objective
-        scale = GreyScale(self.value_range)
+        scale = GrayScale(self.value_range)
         clean = block_statistics(scale.to_unit(inputs), self.block_size)
         return PenalizedObjective(
             objective, lambda adv: self.ssim_weight * (1 - ssim_to_blocks(scale.to_unit(adv), clean))

@@ -33,10 +33,10 @@ __all__ = [
 
 LEVELS = 255.0
 RANGE_TOLERANCE = 1e-4  # of the width of value_range: resampling and float32 round a little beyond it
-SUSPICIOUS = 0.5  # of the range: more is no small perturbation, but probably a number of grey levels
+SUSPICIOUS = 0.5  # of the range: more is no small perturbation, but probably a number of gray levels
 ROUNDING = 1e-6
 AMOUNT = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([^\W\d_][^\d/]*?)\s*")
-GREY = re.compile(r"gr[ea]y([ _-]?levels?)?", re.IGNORECASE)
+GRAY = re.compile(r"gr[ea]y([ _-]?levels?)?", re.IGNORECASE)
 
 
 def as_python(value: Any) -> Any:
@@ -62,7 +62,7 @@ def strength(
     """Return a strength such as ``eps`` as a fraction of the intensity range, whatever its unit.
 
     Args:
-        value: a fraction, or text with a unit: ``"8 grey"`` (also ``gray``, ``grey levels``), of which 255 are the
+        value: a fraction, or text with a unit: ``"8 gray"`` (also ``gray levels``, ``grey``), of which 255 are the
             range, or ``"4 HU"`` in the physical unit.
         physical_range: what lowest and highest intensity mean, such as -175 and 250 HU.
         physical_unit: their unit.
@@ -73,31 +73,31 @@ def strength(
         ValueError: if the unit is unknown, or the range is not two numbers.
 
     Example:
-        >>> [round(strength(eps, (-175, 250), "HU"), 6) for eps in (4 / 255, "4 grey", "6.8 HU")]
+        >>> [round(strength(eps, (-175, 250), "HU"), 6) for eps in (4 / 255, "4 gray", "6.8 HU")]
         [0.015686, 0.015686, 0.016]
     """
     if not isinstance(value, str):
         return require_at_least(name, value, 0)
     found = AMOUNT.fullmatch(value)
     if found is None:
-        raise TypeError(f'{name} must be a number, got {value!r}; text needs a unit, such as "8 grey".')
+        raise TypeError(f'{name} must be a number, got {value!r}; text needs a unit, such as "8 gray".')
     amount, unit = float(found[1]), found[2]
-    if GREY.fullmatch(unit):
+    if GRAY.fullmatch(unit):
         return require_at_least(name, amount, 0) / LEVELS
     if physical_range is None or not physical_unit:
         remedy = f'vafa_monai.attacks.strength({value!r}, (-175, 250), "HU") makes a fraction of a range in HU'
-        raise ValueError(f"{name} must be a fraction or in grey levels, got {value!r}; {remedy}.")
+        raise ValueError(f"{name} must be a fraction or in gray levels, got {value!r}; {remedy}.")
     if unit.casefold() != physical_unit.casefold():
-        raise ValueError(f"{name} must be a fraction, in grey levels or in {physical_unit}, got {value!r}.")
+        raise ValueError(f"{name} must be a fraction, in gray levels or in {physical_unit}, got {value!r}.")
     low, high = require_range("physical_range", physical_range)
     return require_at_least(name, amount, 0) / (high - low)
 
 
 def require_strength(name: str, value: float | str) -> float:
-    """Return a fraction of the range, given as one or as grey levels; warn of one that is no small perturbation."""
+    """Return a fraction of the range, given as one or as gray levels; warn of one that is no small perturbation."""
     share = strength(value, name=name)
     if share > SUSPICIOUS:
-        remedy = f'{share:g} grey levels are {name}="{share:g} grey"'
+        remedy = f'{share:g} gray levels are {name}="{share:g} gray"'
         warn(f"{name} is {share:g}, which is {share:.0%} of the whole intensity range; {remedy}.")
     return share
 

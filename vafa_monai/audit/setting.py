@@ -16,8 +16,8 @@ class AuditSettings:
 
     Args:
         eps: radius of the attacks on voxels, L-inf, as a fraction of the width of the intensity range, or as text in
-            grey levels, such as ``"4 grey"``.
-        q_max: width of the box of coefficients, and largest quantization step, in grey levels.
+            gray levels, such as ``"4 gray"``.
+        q_max: width of the box of coefficients, and largest quantization step, in gray levels.
         block_size: block edges ``(h, w, d)`` of the attacks on coefficients, in voxels.
         steps: number of steps of the attacks that climb.
         queries: how often the attack without gradient asks the network.

@@ -53,10 +53,10 @@ def check_zero_budget(subject: AuditedModel, attacks: Mapping[str, Attack] | Non
     good = found[worst] <= ROUND_TRIP
     return CheckResult(
         status=Status.PASS if good else Status.FAIL,
-        sentence=f"Without budget {worst!r} changes a voxel by {LEVELS * found[worst]:.3g} grey levels.",
+        sentence=f"Without budget {worst!r} changes a voxel by {LEVELS * found[worst]:.3g} gray levels.",
         value=LEVELS * found[worst],
         limit=LEVELS * ROUND_TRIP,
-        unit="grey levels",
+        unit="gray levels",
         details={name: LEVELS * value for name, value in found.items()},
     )
 

@@ -128,9 +128,9 @@ def audit_curves(subject: AuditedModel) -> list[dict[str, Any]]:
     settings = subject.settings
     boxes = [0.0, *(factor * settings.q_max for factor in BOX_FACTORS)]
     return [
-        _curve("budget_voxels", "budget of voxels", "grey levels", [LEVELS * eps for eps in settings.eps_curve],
+        _curve("budget_voxels", "budget of voxels", "gray levels", [LEVELS * eps for eps in settings.eps_curve],
                [subject.outcomes(voxel_attack(subject, eps)) for eps in settings.eps_curve]),
-        _curve("budget_coefficients", "width of the box of coefficients", "grey levels", boxes,
+        _curve("budget_coefficients", "width of the box of coefficients", "gray levels", boxes,
                [subject.clean, *(subject.outcomes(box_attack(subject, q_max)) for q_max in boxes[1:])]),
         _curve("steps", "steps", "", list(settings.steps_curve),
                [subject.outcomes(longer_attack(subject, steps)) for steps in settings.steps_curve]),

@@ -87,13 +87,13 @@ def quantize(coefficients: Tensor, table: Tensor, alpha: float, *, straight_thro
     The function ``phi`` of the paper (Hanif et al., MICCAI 2023, Eq. 1, https://arxiv.org/abs/2307.07269).
 
     Args:
-        coefficients: DCT coefficients of shape ``(B, C, H/h, W/w, D/d, h, w, d)``, in grey levels.
-        table: positive quantization steps, of a shape that broadcasts with ``coefficients``, in grey levels.
+        coefficients: DCT coefficients of shape ``(B, C, H/h, W/w, D/d, h, w, d)``, in gray levels.
+        table: positive quantization steps, of a shape that broadcasts with ``coefficients``, in gray levels.
         alpha: softness of the rounding, in [0, 1); 0 rounds truly.
         straight_through: round truly, and keep only the derivative of the soft rounding.
 
     Returns:
-        Quantized coefficients, in grey levels; the error of true rounding is at most half a step.
+        Quantized coefficients, in gray levels; the error of true rounding is at most half a step.
 
     Raises:
         ValueError: if ``alpha`` is outside [0, 1).

@@ -87,7 +87,7 @@ def small_volume(volumes: dict[str, np.ndarray], spacing: tuple[float, ...]) -> 
 
     Returns:
         ``volume_clean`` (uint8, 255 is an intensity of 1), ``volume_delta`` (int8, ``adv - clean`` as a fraction of
-        127 of ``volume_delta_grey``, its largest absolute value in grey levels), ``volume_label`` and
+        127 of ``volume_delta_grey``, its largest absolute value in gray levels), ``volume_label`` and
         ``volume_pred`` (uint8), ``volume_spacing`` (mm between the voxels that are kept), ``spectrum_energy`` and
         ``spectrum_coefficients`` of the whole change, see :func:`vafa_monai.metrics.radial_spectrum.radial_spectrum`.
     """

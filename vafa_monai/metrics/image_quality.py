@@ -1,4 +1,4 @@
-"""How far an attacked volume is from the clean one: in grey levels, in structure and to a human eye."""
+"""How far an attacked volume is from the clean one: in gray levels, in structure and to a human eye."""
 
 from __future__ import annotations
 
@@ -109,12 +109,12 @@ def compute_image_quality(adv: Tensor, clean: Tensor, value_range: Sequence[floa
     Args:
         adv: attacked volumes of shape ``(B, C, H, W, D)``.
         clean: clean volumes of the same shape.
-        value_range: lowest and highest intensity; a grey level is 1/255 of its width. ``None`` is the range of each
+        value_range: lowest and highest intensity; a gray level is 1/255 of its width. ``None`` is the range of each
             clean sample, channel by channel, as :class:`vafa_monai.attacks.RangeAdapter` takes it.
 
     Returns:
         Shape ``(B, 4)``: SSIM (Gaussian window of 11 voxels, smaller in thin volumes, sigma 1.5), PSNR in dB (infinite
-        for equal volumes), root mean square and largest change in grey levels.
+        for equal volumes), root mean square and largest change in gray levels.
 
     Raises:
         ValueError: if the shapes differ, if ``clean`` is not finite or lies outside ``value_range``, in whose units

@@ -87,7 +87,7 @@ class nnUNetTrainerVAFT(RobustTrainer):  # noqa: N801 - nnU-Net's way to name tr
 
     Attributes:
         attack_steps: steps of VAFA.
-        q_max: its largest quantization step, in grey levels of 255.
+        q_max: its largest quantization step, in gray levels of 255.
     """
 
     q_max: ClassVar[float] = 20

@@ -113,7 +113,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "dsc_organs": Metric(title="DSC of organs", measure=lambda result: _hundred_times(result.summary["dice"])),
         "lost": Metric(title="organs lost a case", measure=_lost_of_case, digits=1),
         "rms_grey": Metric(
-            title="change (rms, grey levels)", measure=lambda result: result.summary["rms_grey"], digits=1
+            title="change (rms, gray levels)", measure=lambda result: result.summary["rms_grey"], digits=1
         ),
     }
 )

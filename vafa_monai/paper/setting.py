@@ -51,7 +51,7 @@ def voxels(overlay: str, levels: int, key: str | None, **names: str) -> Measurem
 
     Args:
         overlay: ``"pgd"``, ``"bim"`` or ``"fgsm"``.
-        levels: radius in grey levels.
+        levels: radius in gray levels.
         key: its row among the paper's values.
         **names: ``name`` and ``title`` other than those of the attack.
     """
@@ -66,7 +66,7 @@ def voxels(overlay: str, levels: int, key: str | None, **names: str) -> Measurem
 
 
 def noise(levels: int, key: str | None = None, **names: str) -> Measurement:
-    """Return Gaussian noise of a standard deviation in grey levels."""
+    """Return Gaussian noise of a standard deviation in gray levels."""
     names = {"name": "gaussian_noise", "title": f"Gaussian noise ({SIGMA} = {levels})"} | names
     return Measurement(overlay="gaussian_noise", overrides={"eps": f"${levels} / 255"}, key=key, **_texts(names))
 
@@ -104,7 +104,7 @@ def _texts(names: Mapping[str, str]) -> dict[str, Any]:
     return dict(names)
 
 
-BUDGETS: Mapping[str, tuple[int, int]] = MappingProxyType({"synapse": (4, 20), "acdc": (2, 10)})  # grey levels, q_max
+BUDGETS: Mapping[str, tuple[int, int]] = MappingProxyType({"synapse": (4, 20), "acdc": (2, 10)})  # gray levels, q_max
 BUNDLES = tuple(f"{dataset}_{network}" for dataset in BUDGETS for network in ("unetr", "unetrpp"))
 FIGURE = "figure2"
 VOXEL_ATTACKS = ("pgd", "fgsm", "bim")
@@ -286,7 +286,7 @@ def _figure2(bundle: str) -> PaperSetting:
 
 
 def _budgets(bundle: str) -> tuple[int, int]:
-    """Return the paper's eps in grey levels and q_max for the dataset of a bundle."""
+    """Return the paper's eps in gray levels and q_max for the dataset of a bundle."""
     return BUDGETS[bundle.partition("_")[0]]
 
 

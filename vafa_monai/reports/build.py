@@ -90,7 +90,7 @@ def _threats(evidence: Evidence) -> list[str]:
     rows = [(summary.model, row) for summary in evidence.summaries for row in summary.threats]
     if not rows:
         return []
-    lines = ["| threat model | role | model | DSC at worst | strongest | its rms (grey) |", "|---|---|---|--:|---|--:|"]
+    lines = ["| threat model | role | model | DSC at worst | strongest | its rms (gray) |", "|---|---|---|--:|---|--:|"]
     for model, row in rows:
         texts = [row.threat, row.role, model, _text(row.dice), attack_title(row.strongest), fixed(row.rms_grey, 1)]
         lines.append("| " + " | ".join(map(table_cell, texts)) + " |")

@@ -39,7 +39,7 @@ def class_colors(n_classes: int) -> list[str]:
 
 
 def model_colors(models: list[str]) -> dict[str, str]:
-    """Return one color for each model, grey for the first; they repeat after 9."""
+    """Return one color for each model, gray for the first; they repeat after 9."""
     return {model: MODELS[index % len(MODELS)] for index, model in enumerate(models)}
 
 
@@ -170,7 +170,7 @@ def _two_lines(title: str) -> str:
     return f"{title[:best]}\n{title[best + 1 :]}"
 
 
-BUDGET_UNIT = "grey levels"  # of a budget; an area over a number of steps would mean nothing
+BUDGET_UNITS = ("gray levels", "grey levels")  # older audits have the second; an area over steps would mean nothing
 WIDTH, HEIGHT = 420, 260
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 12, 40
 NEAREST_TICKS = 26
@@ -239,7 +239,7 @@ def curve_chart(name: str, curves: Mapping[str, Curve]) -> CurveChart:
 
 def _series(model: str, curve: Curve, first: float, last: float) -> CurveSeries:
     """Lay out one curve."""
-    budget = curve.x_unit == BUDGET_UNIT
+    budget = curve.x_unit in BUDGET_UNITS
     known = [(x, dice) for x, dice in zip(curve.x, curve.dice, strict=True) if dice is not None]
     return CurveSeries(
         model=model,

@@ -24,7 +24,7 @@ from vafa_monai.results.result_set import Comparison
 
 __all__ = ["attack_figure"]
 
-GREY_LEVELS = 255
+GRAY_LEVELS = 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +38,9 @@ class AxialSlice:
     pred: NDArray[np.integer]
 
     @property
-    def delta_grey(self) -> NDArray[np.floating]:
-        """The perturbation ``adv - clean`` in grey levels of a 0-255 range."""
-        return GREY_LEVELS * (self.adv - self.clean)
+    def delta_gray(self) -> NDArray[np.floating]:
+        """The perturbation ``adv - clean`` in gray levels of a 0-255 range."""
+        return GRAY_LEVELS * (self.adv - self.clean)
 
 
 def load_slice(result: Result) -> AxialSlice | None:
@@ -93,7 +93,7 @@ LEGEND_LINE, LEGEND_COLUMN = 0.18, 1.25
 OPACITY = 0.68
 MARK = "#E5002B"
 SIGNED = LinearSegmentedColormap.from_list("signed", ["#2166AC", "#F7F7F7", "#B2182B"])
-SMALLEST_SCALE = 0.5  # grey levels; rounding errors must not fill the colormap
+SMALLEST_SCALE = 0.5  # gray levels; rounding errors must not fill the colormap
 
 Slices = Mapping[tuple[str, str], AxialSlice]
 
@@ -154,7 +154,7 @@ def attack_figure(results: Sequence[Result], path: str | Path, *, attacks: Seque
     """Draw one slice under every attack and write it as a PNG file.
 
     A column is an attack, three rows are a model: the attacked slice, the perturbation ``adv - clean`` (red brighter,
-    blue darker, its scale in grey levels below), and the predicted classes with the foreground DSC of the whole case.
+    blue darker, its scale in gray levels below), and the predicted classes with the foreground DSC of the whole case.
     The ground truth is in the column of the clean run. A red box marks the window in which most voxels became wrong.
     The first axis of a slice points right and the second up, as in volumes that MONAI's
     ``Orientationd(axcodes="RAS")`` has turned.
@@ -189,8 +189,8 @@ def attack_figure(results: Sequence[Result], path: str | Path, *, attacks: Seque
 
 
 def _scale(slices: Slices, attack: str) -> float:
-    """Return the grey levels at the ends of the colormap, the same for every model: the 99.5th percentile."""
-    deltas = [np.percentile(np.abs(one.delta_grey), 99.5) for (_, name), one in slices.items() if name == attack]
+    """Return the gray levels at the ends of the colormap, the same for every model: the 99.5th percentile."""
+    deltas = [np.percentile(np.abs(one.delta_gray), 99.5) for (_, name), one in slices.items() if name == attack]
     return max(SMALLEST_SCALE, float(max(deltas)))
 
 
@@ -225,16 +225,16 @@ def _draw_cell(axes: Axes, panel: _Panel, result: Result | None, row: str, *, fi
         axes.set_axis_off()
         return
     if row == "image":
-        _draw_grey(axes, one.adv)
+        _draw_gray(axes, one.adv)
     elif row == "prediction":
         _draw_classes(axes, one.adv, one.pred, list(panel.colors.values()))
         axes.set_xlabel(_dice_of_case(result, one.case), labelpad=3)
         _mark_window(axes, panel.slices.get((result.model, CLEAN)), one)
     elif result.attack != CLEAN:
         scale = panel.scales[result.attack]
-        delta = _upright(one.delta_grey)
+        delta = _upright(one.delta_gray)
         axes.imshow(delta, cmap=SIGNED, vmin=-scale, vmax=scale, interpolation="nearest", aspect="auto")
-        axes.set_xlabel(f"±{scale:.1f} grey levels", fontsize=7.5, labelpad=3)
+        axes.set_xlabel(f"±{scale:.1f} gray levels", fontsize=7.5, labelpad=3)
     elif first:
         _draw_classes(axes, one.clean, one.label, list(panel.colors.values()))
         axes.set_xlabel("ground truth", fontsize=7.5, labelpad=3)
@@ -242,14 +242,14 @@ def _draw_cell(axes: Axes, panel: _Panel, result: Result | None, row: str, *, fi
         axes.set_axis_off()
 
 
-def _draw_grey(axes: Axes, image: NDArray[np.floating]) -> None:
-    """Draw intensities of [0, 1] in grey."""
+def _draw_gray(axes: Axes, image: NDArray[np.floating]) -> None:
+    """Draw intensities of [0, 1] in gray."""
     axes.imshow(_upright(image), cmap="gray", vmin=0, vmax=1, interpolation="bicubic", aspect="auto")
 
 
 def _draw_classes(axes: Axes, image: NDArray[np.floating], classes: NDArray[np.integer], colors: Sequence[str]) -> None:
     """Draw classes in color over an image; the background stays as it is."""
-    _draw_grey(axes, image)
+    _draw_gray(axes, image)
     palette = np.array([(0, 0, 0, 0), *(to_rgba(color, OPACITY) for color in colors)])
     axes.imshow(palette[_upright(classes)], interpolation="nearest", aspect="auto")
 

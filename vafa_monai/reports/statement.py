@@ -332,7 +332,7 @@ def _cost(loss: _Loss) -> str:
 
 def _rms(loss: _Loss, start: str = "") -> str:
     """Write how much the image was changed, in brackets unless it goes on from ``start``."""
-    text = f"rms {fixed(loss.row.rms_grey, 1)} grey levels"
+    text = f"rms {fixed(loss.row.rms_grey, 1)} gray levels"
     return f"{start}{text}" if start else f" ({text})"
 
 

@@ -61,7 +61,7 @@ class StudyModel:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyPoint:
-    """A point of a curve: one model under one attack of another strength, in grey levels."""
+    """A point of a curve: one model under one attack of another strength, in gray levels."""
 
     model: StudyModel
     attack: str
@@ -143,7 +143,7 @@ def study_document(
         models: all models, the standard ones first.
         results: results of all of them under the same attacks.
         points: results under attacks of other strengths.
-        strengths: strength of ``results`` in grey levels, of each attack that has a curve.
+        strengths: strength of ``results`` in gray levels, of each attack that has a curve.
         settings: what makes one study differ from another.
         runs: every run that was made.
         failures: cases that failed under an attack.
@@ -271,7 +271,7 @@ def _charts(curves: Sequence[Mapping[str, Any]]) -> list[CurveChart]:
     for attack in dict.fromkeys(one["attack"] for one in curves):
         mine = [one for one in curves if one["attack"] == attack]
         label = f"strength of {attack_title(attack)}"
-        about = {"name": attack, "x_label": label, "x_unit": "grey levels", "dice_per_class": ()}
+        about = {"name": attack, "x_label": label, "x_unit": "gray levels", "dice_per_class": ()}
         found = {one["recipe"]: Curve(**about, x=tuple(one["x"]), dice=tuple(one["dice"])) for one in mine}
         charts.append(curve_chart(attack, found))
     return charts

@@ -198,7 +198,7 @@ def _csv_lines(result: Result, clean: Result | None) -> list[tuple[object, ...]]
 def markdown_text(rows: Sequence[Row]) -> str:
     """Return the main table in Markdown, one line for each attack and model."""
     lines = [
-        "| attack | role | model | DSC [95 %] | drop | share of drop | lowest | HD95 (mm) | NSD | rms (grey) | lost |",
+        "| attack | role | model | DSC [95 %] | drop | share of drop | lowest | HD95 (mm) | NSD | rms (gray) | lost |",
         "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in rows:

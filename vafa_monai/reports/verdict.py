@@ -251,7 +251,7 @@ class ThreatRow:
         attacks: their names.
         dice: foreground DSC under the worst of them, case by case.
         strongest: the one of the lowest mean DSC.
-        rms_grey: root mean square of its change in grey levels.
+        rms_grey: root mean square of its change in gray levels.
     """
 
     threat: str

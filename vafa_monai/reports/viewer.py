@@ -31,7 +31,7 @@ class CaseVolume:
     """Arrays of shape ``(H, W, D)``, a byte a voxel, as :func:`small_volume` of the handler makes them.
 
     Args:
-        delta_grey: change of the image, in grey levels, that a ``delta`` of 127 stands for.
+        delta_gray: change of the image, in gray levels, that a ``delta`` of 127 stands for.
         spacing: millimeters between voxels.
         energy: share of the energy of the perturbation in every band of frequency; all 0 for the clean run.
         coefficients: share of the coefficients in every band.
@@ -42,7 +42,7 @@ class CaseVolume:
     delta: NDArray[np.int8]
     label: NDArray[np.uint8]
     pred: NDArray[np.uint8]
-    delta_grey: float
+    delta_gray: float
     spacing: tuple[float, float, float]
     energy: tuple[float, ...]
     coefficients: tuple[float, ...]
@@ -87,7 +87,7 @@ def _parse(content: dict[str, NDArray[np.generic]], n_classes: int, name: str) -
     return CaseVolume(
         case=str(content["case"]),
         **volumes,  # type: ignore[arg-type]
-        delta_grey=scales["volume_delta_grey"][0],
+        delta_gray=scales["volume_delta_grey"][0],
         spacing=scales["volume_spacing"],  # type: ignore[arg-type]
         energy=scales["spectrum_energy"],
         coefficients=scales["spectrum_coefficients"],
@@ -95,7 +95,7 @@ def _parse(content: dict[str, NDArray[np.generic]], n_classes: int, name: str) -
 
 
 SIGNED = 127
-SMALLEST_SCALE = 0.5  # grey levels; rounding errors must not fill the colors
+SMALLEST_SCALE = 0.5  # gray levels; rounding errors must not fill the colors
 LARGEST_VIEWER = 9_000_000  # characters; a report stays below 15 MB with it
 
 Bytes = NDArray[np.generic]
@@ -193,7 +193,7 @@ def _model(
             {
                 "title": attack_title(name),
                 "delta": add(volumes[model, name].delta),
-                "grey": round(volumes[model, name].delta_grey, 4),
+                "gray": round(volumes[model, name].delta_gray, 4),
                 "scale": round(_scale(volumes[model, name]), 4),
                 "pred": add(volumes[model, name].pred),
                 "dice": scores,
@@ -204,8 +204,8 @@ def _model(
 
 
 def _scale(volume: CaseVolume) -> float:
-    """Return the grey levels at the ends of the colors of a change: nearly all of its voxels lie between them."""
-    shown = float(np.percentile(np.abs(volume.delta.astype(np.int16)), 99.5)) / SIGNED * volume.delta_grey
+    """Return the gray levels at the ends of the colors of a change: nearly all of its voxels lie between them."""
+    shown = float(np.percentile(np.abs(volume.delta.astype(np.int16)), 99.5)) / SIGNED * volume.delta_gray
     return max(SMALLEST_SCALE, shown)
 
 

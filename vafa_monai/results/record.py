@@ -125,7 +125,7 @@ class ModelTraining(Document):
 
 
 class AttackedVolume(Document):
-    """Which attack, weights and seed an attacked volume is of, and how large its change is in grey levels."""
+    """Which attack, weights and seed an attacked volume is of, and how large its change is in gray levels."""
 
     case: Name
     attack: AttackSetup

@@ -242,7 +242,7 @@ class Demo:
         self._mark(f"{model}/{attack}", facts)
         found = self._found(path)
         summary = found["summary"]
-        change = f"{summary['rms_grey']:.1f} grey levels rms"
+        change = f"{summary['rms_grey']:.1f} gray levels rms"
         self.say(f"  DSC {summary['dice']:.3f}, change {change}, {found['seconds']:.0f} s")
         return found
 
@@ -281,7 +281,7 @@ class Demo:
     def _match_noise(self, model: str) -> None:
         """Attack with the Gaussian noise whose change is as large as that of VAFA.
 
-        Clipping makes noise smaller in air; how much, the noise of 4 grey levels has shown.
+        Clipping makes noise smaller in air; how much, the noise of 4 gray levels has shown.
         """
         target = self._result(model, NOISE_OF)["summary"]["rms_grey"]
         noise = self._result(model, "gaussian_noise")

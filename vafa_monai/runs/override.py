@@ -396,7 +396,7 @@ RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "attack_steps": FROM_NULL,
     "cache_rate": ("a number from 0 to 1", _number(lambda value: 0 <= value <= 1)),
     "device": ("a device of this machine, such as cpu", _is_device),
-    "eps": ("a number from 0 on, or with a unit, such as 8 grey", _is_strength),
+    "eps": ("a number from 0 on, or with a unit, such as 8 gray", _is_strength),
     "learning_rate": ("a number above 0", _number(lambda value: value > 0)),
     "num_cases": ("a whole number from 1 on, or None for all", lambda value: value is None or _whole(1)(value)),
     "num_workers": FROM_NULL,

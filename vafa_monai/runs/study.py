@@ -32,7 +32,7 @@ __all__ = ["ATTACKS", "STRENGTHS", "Study", "StudyOutcome"]
 ATTACKS = (CLEAN, "pgd", "apgd", "frequency_pgd", "vafa_authors", "vafa_audit", HEADLINE)
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)
 CURVES = {"pgd": "radius", "frequency_pgd": "q_max"}  # the id of the strength of an attack
-GREY = {"radius": 255.0, "q_max": 1.0}  # grey levels in one unit of that id
+GRAY = {"radius": 255.0, "q_max": 1.0}  # gray levels in one unit of that id
 TAKEN: tuple[str, ...] = (
     "seed",
     "ckpt_dir",
@@ -367,11 +367,11 @@ class Study:
             return StudyOutcome()
         results = [one for run in benchmark.settings() if (one := self._result(run)) is not None]
         measured = [
-            StudyPoint(model=model, attack=run.attack, strength=grey, result=parse_result(dict(one), run.attack))
-            for (model, grey, run), one in zip(points, outcome.more, strict=True)
+            StudyPoint(model=model, attack=run.attack, strength=gray, result=parse_result(dict(one), run.attack))
+            for (model, gray, run), one in zip(points, outcome.more, strict=True)
             if one is not None
         ]
-        at_bundle = {attack: GREY[name] * self._strength(attack) for attack, name in self._curves().items()}
+        at_bundle = {attack: GRAY[name] * self._strength(attack) for attack, name in self._curves().items()}
         document = study_document(
             title=self.title,
             models=[model.trained(self._record(model)) for model in self.models],
@@ -396,14 +396,14 @@ class Study:
         return float(run.get(CURVES[attack]))
 
     def _curve_points(self) -> Iterator[tuple[StudyModel, float, BenchmarkRun]]:
-        """Yield the runs of all curves with model and strength in grey levels; the bundle's is measured anyway."""
+        """Yield the runs of all curves with model and strength in gray levels; the bundle's is measured anyway."""
         for attack, name in self._curves().items():
             base = self._strength(attack)
             for model in self.models:
                 for value in [base * factor for factor in self.strengths if factor != 1]:
                     yield (
                         model,
-                        GREY[name] * value,
+                        GRAY[name] * value,
                         BenchmarkRun(
                             bundle=self.bundle,
                             checkpoint=self.checkpoint(model),

@@ -48,7 +48,7 @@ class FrequencyPerturbationd(MapTransform):
 
     Args:
         keys: keys of the volumes.
-        table: quantization steps in grey levels.
+        table: quantization steps in gray levels.
         block_size: block edges ``(h, w, d)`` in voxels.
         alpha: softness of the rounding, in [0, 1).
         value_range: lowest and highest intensity.
@@ -80,7 +80,7 @@ class RandFrequencyPerturbationd(RandomizableTransform, MapTransform):
     Args:
         keys: keys of the volumes.
         prob: probability of a perturbation.
-        q_min: smallest step, in grey levels of a 0-255 range, > 0.
+        q_min: smallest step, in gray levels of a 0-255 range, > 0.
         q_max: largest step.
         block_size: block edges ``(h, w, d)`` in voxels.
         value_range: lowest and highest intensity.

@@ -11,7 +11,7 @@ from monai.transforms import RandomizableTransform, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 from torch import Tensor
 
-from vafa_monai.attacks.grey_level import GreyScale
+from vafa_monai.attacks.gray_level import GrayScale
 from vafa_monai.attacks.validation import require_at_least, require_block_size, require_in_range, require_range
 from vafa_monai.frequency.block_dct import block_dct, block_idct, pad_to_blocks
 from vafa_monai.frequency.quantization import quantize
@@ -67,7 +67,7 @@ class FrequencyPerturbation(Transform):
     """Quantize the block DCT of a volume by a given table, and transform back (Hanif et al., MICCAI 2023, Eq. 1).
 
     Args:
-        table: quantization step, or steps of a shape that broadcasts with ``(h, w, d)``, in grey levels of a 0-255
+        table: quantization step, or steps of a shape that broadcasts with ``(h, w, d)``, in gray levels of a 0-255
             range, > 0.
         block_size: block edges ``(h, w, d)`` in voxels; volumes of any size are padded, and cropped again.
         alpha: softness of the rounding, in [0, 1); 0 rounds truly.
@@ -116,7 +116,7 @@ class FrequencyPerturbation(Transform):
         img = convert_to_tensor(img, track_meta=get_track_meta())
         volume = _plain_batch(img)
         require_in_range("img", volume, self.value_range)
-        scale = GreyScale(self.value_range)
+        scale = GrayScale(self.value_range)
         coefficients = block_dct(pad_to_blocks(scale.to_levels(volume), self.block_size), self.block_size)
         height, width, depth = volume.shape[2:]
         levels = block_idct(quantize(coefficients, table.to(coefficients), self.alpha))[0, :, :height, :width, :depth]
@@ -131,7 +131,7 @@ class RandFrequencyPerturbation(RandomizableTransform):
 
     Args:
         prob: probability of a perturbation.
-        q_min: smallest step, in grey levels of a 0-255 range, > 0.
+        q_min: smallest step, in gray levels of a 0-255 range, > 0.
         q_max: largest step.
         block_size: block edges ``(h, w, d)`` in voxels.
         value_range: lowest and highest intensity that a volume may have.

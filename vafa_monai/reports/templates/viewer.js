@@ -69,18 +69,18 @@
     const place = slice * width * height;
     const [clean, label, before, change, after] = volumes.map((all) => all.subarray(place, place + width * height));
     const signed = new Int8Array(change.buffer, change.byteOffset, change.length);
-    const attacked = clean.map((grey, index) => Math.round(Math.min(255, Math.max(0, grey + (signed[index] * hit.grey) / 127))));
+    const attacked = clean.map((gray, index) => Math.round(Math.min(255, Math.max(0, gray + (signed[index] * hit.gray) / 127))));
     const organs = shown();
     const marked = part("marks").checked;
     const isBroken = (index) => after[index] !== label[index] && before[index] === label[index];
-    const grey = (image) => (index) => [image[index], image[index], image[index]];
-    const overlay = (image, mask) => (index) => (organs.has(mask[index]) ? mix(grey(image)(index), colors[mask[index]], 0.62) : grey(image)(index));
+    const gray = (image) => (index) => [image[index], image[index], image[index]];
+    const overlay = (image, mask) => (index) => (organs.has(mask[index]) ? mix(gray(image)(index), colors[mask[index]], 0.62) : gray(image)(index));
     const pattern = (index) => ((index % width) + Math.floor(index / width)) % 2 === 0;
     const where = `slice ${slice + 1} of ${depth}`;
     const panes = [
-      ["image", grey(clean), `Image before the attack, ${where}`],
-      ["attacked", grey(attacked), `Image after the attack, ${where}`],
-      ["change", (index) => mix(white, signed[index] < 0 ? blue : red, Math.min(1, (Math.abs(signed[index]) * hit.grey) / 127 / hit.scale)), `Change of the image, ${where}: red brighter, blue darker, the ends of the scale are ${hit.scale.toFixed(1)} grey levels`],
+      ["image", gray(clean), `Image before the attack, ${where}`],
+      ["attacked", gray(attacked), `Image after the attack, ${where}`],
+      ["change", (index) => mix(white, signed[index] < 0 ? blue : red, Math.min(1, (Math.abs(signed[index]) * hit.gray) / 127 / hit.scale)), `Change of the image, ${where}: red brighter, blue darker, the ends of the scale are ${hit.scale.toFixed(1)} gray levels`],
       ["reference", overlay(clean, label), `Reference, ${where}, ${areas(label, organs)}`],
       ["before", overlay(clean, before), `Prediction without attack, ${where}, ${areas(before, organs)}`],
       ["after", (index) => (marked && isBroken(index) && pattern(index) ? broken : overlay(attacked, after)(index)), `Prediction under attack, ${where}, ${areas(after, organs)}`],
@@ -89,7 +89,7 @@
     const wrong = after.filter((_, index) => isBroken(index)).length;
     slider.setAttribute("aria-valuetext", where);
     part("where").textContent = `${slice + 1} of ${depth}`;
-    part("scale").textContent = `red brighter, blue darker, \u00b1${hit.scale.toFixed(1)} of 255 grey levels`;
+    part("scale").textContent = `red brighter, blue darker, \u00b1${hit.scale.toFixed(1)} of 255 gray levels`;
     const scores = data.classes.slice(1).map((name, index) => `${name} ${number(one.dice[index + 1])} \u2192 ${number(hit.dice[index + 1])}`);
     part("status").textContent = `${hit.title} on ${one.name}, case ${one.case}, ${where}: ${wrong} voxels of this slice became wrong. DSC of the whole case, before \u2192 after: ${scores.join("; ")}.`;
     viewer.dataset.drawn = String(ticket);

@@ -1,4 +1,4 @@
-"""Grey levels and the slice stretch."""
+"""Gray levels and the slice stretch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vafa_monai.attacks.grey_level import GreyScale, constant_slices, stretch_slices
+from vafa_monai.attacks.gray_level import GrayScale, constant_slices, stretch_slices
 
 RANGES = [(0.0, 1.0), (-1000.0, 1000.0), (-3.0, 3.0)]
 
@@ -14,13 +14,13 @@ RANGES = [(0.0, 1.0), (-1000.0, 1000.0), (-3.0, 3.0)]
 @pytest.mark.parametrize("value_range", RANGES, ids=str)
 def test_ends_of_the_range_are_the_ends_of_a_centered_byte(value_range):
     low, high = value_range
-    levels = GreyScale(value_range).to_levels(torch.tensor([low, (low + high) / 2, high]))
+    levels = GrayScale(value_range).to_levels(torch.tensor([low, (low + high) / 2, high]))
     assert levels.tolist() == [-128.0, -0.5, 127.0]
 
 
 @pytest.mark.parametrize("value_range", RANGES, ids=str)
 def test_levels_and_units_give_the_volume_back(value_range, volume):
-    scale, (low, high) = GreyScale(value_range), value_range
+    scale, (low, high) = GrayScale(value_range), value_range
     inputs = low + (high - low) * volume.double()
     torch.testing.assert_close(scale.from_unit(scale.to_unit(inputs)), inputs)
     torch.testing.assert_close(scale.levels_to_unit(scale.to_levels(inputs)), volume.double())

@@ -1,4 +1,4 @@
-"""Grey levels: the 0-255 scale that quantization steps are measured in, whatever range a network takes."""
+"""Gray levels: the 0-255 scale that quantization steps are measured in, whatever range a network takes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from vafa_monai.attacks.validation import LEVELS
 
-__all__ = ["GreyScale", "OutputNorm", "constant_slices", "stretch_slices"]
+__all__ = ["GrayScale", "OutputNorm", "constant_slices", "stretch_slices"]
 
 FLATNESS = 16  # a slice whose values differ by this many roundings is constant
 CENTER = 128.0  # the level that a coefficient of 0 stands for, as in JPEG
@@ -26,11 +26,11 @@ class OutputNorm(StrEnum):
 
 
 @dataclass(frozen=True)
-class GreyScale:
-    """Map intensities of ``value_range`` to centered grey levels, -128 to 127, and back.
+class GrayScale:
+    """Map intensities of ``value_range`` to centered gray levels, -128 to 127, and back.
 
     Example:
-        >>> scale = GreyScale((-1.0, 1.0))
+        >>> scale = GrayScale((-1.0, 1.0))
         >>> scale.to_levels(torch.tensor([-1.0, 1.0])).tolist()
         [-128.0, 127.0]
     """
