@@ -18,6 +18,7 @@ from vafa_monai.data.acdc import ACDC
 from vafa_monai.data.data_report import CaseFacts, DataReport, write_report
 
 VOID = {"meta", "br", "img"}
+NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"  # between thousands
 
 
 class Page(HTMLParser):
@@ -72,13 +73,18 @@ def row(name: str, volumes: tuple[float, ...] = (1.0, 2.0, 3.0), **changes: obje
         spacing=(1.5, 1.5, 10.0),
         orientation="LPS",
         dtype="int16",
-        intensity=(0.0, 1.0, 98.0, 99.0),
+        intensity=(-1024.0, 0.78125, 98.0, 65535.0),
         volumes_ml=volumes,
         notes={"phase": "ED", "group": "DCM"},
         remarks=(),
         voxels="0",
     )
     return replace(facts, **changes)
+
+
+def number(cell: str) -> float:
+    """Read a number as pages write it."""
+    return float(cell.replace(NARROW_SPACE, "").replace("\N{MINUS SIGN}", "-"))
 
 
 def report_of(*training: CaseFacts, **changes: object) -> DataReport:
@@ -113,11 +119,11 @@ def test_every_case_has_its_row_with_true_values(folder):
             [volumes] = [cells for cells in page.rows if cells[:2] == [part, name]]
             assert " \N{MULTIPLICATION SIGN} ".join(map(str, image.shape)) in volumes
             assert "".join(nib.aff2axcodes(image.affine)) in volumes
-            assert f"{float(np.asarray(image.dataobj).max()):.5g}" == volumes[-1]
+            assert number(volumes[-1]) == pytest.approx(float(np.asarray(image.dataobj).max()), rel=1e-3)
             [classes] = [cells for cells in page.rows if cells[0] == name]
             counts = np.bincount(np.asarray(label.dataobj).ravel(), minlength=len(listed["labels"]))[1:]
             ml = counts * abs(np.linalg.det(image.affine[:3, :3])) / 1000
-            assert [float(cell) for cell in classes[1:]] == pytest.approx(ml, rel=1e-3)
+            assert [number(cell) for cell in classes[1:]] == pytest.approx(ml, rel=1e-3)
 
 
 def test_split_table_counts_and_names(folder):
@@ -175,6 +181,12 @@ def written(tmp_path, request) -> Page:
 def test_names_are_shown_as_they_are(written):
     for text in ("<b>0</b>", "A & B.", "x/<i>.nii", '"split": "<s>"'):
         assert text in written.text
+
+
+def test_numbers_have_the_form_of_all_pages(written):
+    [cells] = [cells for cells in written.rows if cells[:2] == ["training", "<b>0</b>"]]
+    lowest = f"\N{MINUS SIGN}1{NARROW_SPACE}024"
+    assert cells[-4:] == [lowest, "0.7812", "98", f"65{NARROW_SPACE}535"]
 
 
 def test_absent_class_is_marked_and_long_lists_are_folded(written):

@@ -282,20 +282,22 @@ def write_report(report: DataReport, folder: Path, lists: Mapping[str, Sequence[
 
 def _render(report: DataReport, warnings: Warnings, samples: Sequence[Sample], picture: str) -> str:
     """Fill the template; every text in it is escaped."""
-    environment = page_environment()
-    environment.filters["number"] = lambda value: f"{value:.5g}"
     rows = [(part, row) for part, part_rows in report.rows.items() for row in part_rows]
-    return environment.get_template(TEMPLATE).render(
-        scripts=(),
-        title=f"Data report: {report.recipe.title}",
-        report=report,
-        recipe=report.recipe,
-        rows=rows,
-        organs=list(enumerate(report.recipe.classes))[1:],
-        notes=list(dict.fromkeys(key for _, row in rows for key in row.notes)),
-        units={part: list(dict.fromkeys(row.unit for row in rows)) for part, rows in report.rows.items()},
-        warnings=warnings,
-        samples=samples,
-        picture=picture,
-        settings=json.dumps(report.settings, indent=2, ensure_ascii=False),
+    return (
+        page_environment()
+        .get_template(TEMPLATE)
+        .render(
+            scripts=(),
+            title=f"Data report: {report.recipe.title}",
+            report=report,
+            recipe=report.recipe,
+            rows=rows,
+            organs=list(enumerate(report.recipe.classes))[1:],
+            notes=list(dict.fromkeys(key for _, row in rows for key in row.notes)),
+            units={part: list(dict.fromkeys(row.unit for row in rows)) for part, rows in report.rows.items()},
+            warnings=warnings,
+            samples=samples,
+            picture=picture,
+            settings=json.dumps(report.settings, indent=2, ensure_ascii=False),
+        )
     )

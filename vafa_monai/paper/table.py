@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from vafa_monai.data.files import write_whole
+from vafa_monai.data.page import fixed, signed
 from vafa_monai.paper.row import PaperCell, PaperColumn, PaperRow, paper_source
-from vafa_monai.reports.page import fixed, render, signed
+from vafa_monai.reports.page import render
 from vafa_monai.results.result import Result
 
 __all__ = ["PaperModel", "PaperTable", "write_paper_table"]

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from vafa_monai.data.files import require_writable, write_whole
-from vafa_monai.data.page import data_uri
+from vafa_monai.data.page import data_uri, fixed, interval
 from vafa_monai.reports.chart import curve_charts, dice_chart, model_colors
 from vafa_monai.reports.evidence import Evidence, gather, report_document
 from vafa_monai.reports.figure import attack_figure
-from vafa_monai.reports.page import fixed, interval, pretty, render, script_data
+from vafa_monai.reports.page import pretty, render, script_data
 from vafa_monai.reports.row import ensemble_rows, goal_rows, organ_cell, spectrum_rows
 from vafa_monai.reports.statistics import Interval, smallest_p_value
 from vafa_monai.reports.table import csv_text, markdown_line, markdown_text, table_cell

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vafa_monai.data.files import write_whole
+from vafa_monai.data.page import fixed, interval, p_value, signed
 from vafa_monai.reports.chart import model_colors
 from vafa_monai.reports.evidence import Report, load_report
-from vafa_monai.reports.page import fixed, interval, p_value, render, signed
+from vafa_monai.reports.page import render
 from vafa_monai.reports.row import PairedRow, paired_rows
 from vafa_monai.reports.statement import warnings_of
 from vafa_monai.reports.statistics import smallest_p_value

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from vafa_monai.reports.page import MINUS, fixed, percent, points
+from vafa_monai.data.page import MINUS, fixed, percent, points
 from vafa_monai.reports.table import Row, drop_share, table_rows
 from vafa_monai.results.attack_name import CLEAN, FREQUENCY_CONTROLS, attack_title
 from vafa_monai.results.case import mean_known

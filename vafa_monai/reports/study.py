@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vafa_monai.data.files import write_json, write_whole
-from vafa_monai.data.page import data_uri
+from vafa_monai.data.page import data_uri, p_value
 from vafa_monai.reports.chart import CurveChart, curve_chart, house_style, model_colors, save_png
-from vafa_monai.reports.page import p_value, render
+from vafa_monai.reports.page import render
 from vafa_monai.reports.statistics import adjusted_p_values, mean_interval, paired_test, smallest_p_value
 from vafa_monai.reports.table import drop_share
 from vafa_monai.results.attack_name import CLEAN, attack_order, attack_title

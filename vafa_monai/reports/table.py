@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from unicodedata import category
 
-from vafa_monai.reports.page import fixed, interval, percent
+from vafa_monai.data.page import fixed, interval, percent
 from vafa_monai.reports.statistics import mean_interval, rate, volume_error
 from vafa_monai.results.attack_name import CLEAN, attack_title
 from vafa_monai.results.case import IMAGE_QUALITY, Case, mean_known

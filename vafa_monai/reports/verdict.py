@@ -13,7 +13,7 @@ from vafa_monai.attacks.threat import Threat, threat_of
 from vafa_monai.audit.audited_model import Measured
 from vafa_monai.audit.engine import CHECKS
 from vafa_monai.audit.unseen_checks import UNSEEN, unseen
-from vafa_monai.reports.page import interval
+from vafa_monai.data.page import interval
 from vafa_monai.reports.statistics import Interval, mean_interval, rate
 from vafa_monai.results.attack_name import CLEAN, attack_order, attack_title
 from vafa_monai.results.audit import Audit, AuditCheck
