@@ -2,11 +2,13 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from vafa_monai.nnunet import NNUNetAudit, NNUNetModel
+from vafa_monai.nnunet.plan import require_plain
 
 
 def write_model(folder, content):
@@ -38,3 +40,23 @@ def test_a_document_is_not_written_over(tmp_path):
     (tmp_path / "audit.json").write_text("{}")
     with pytest.raises(ValueError, match="output must not exist yet"):
         NNUNetAudit(model=tmp_path, images=tmp_path, labels=tmp_path, output=tmp_path / "audit.json")
+
+
+@pytest.mark.parametrize(
+    ("patch", "regions", "ignored", "message"),
+    [
+        ((64, 64), False, False, "configuration must be 3D, got '2d'"),
+        ((8, 8, 8), True, False, "labels must be plain classes, got regions"),
+        ((8, 8, 8), False, True, "labels must be plain classes, got an ignore label"),
+    ],
+    ids=["2D", "regions", "ignored"],
+)
+def test_plans_that_no_trainer_or_attack_takes_are_refused(patch, regions, ignored, message):
+    labels = SimpleNamespace(has_regions=regions, has_ignore_label=ignored)
+    with pytest.raises(ValueError, match=message):
+        require_plain("2d", SimpleNamespace(patch_size=patch), labels)
+
+
+def test_plain_plans_are_taken():
+    labels = SimpleNamespace(has_regions=False, has_ignore_label=False)
+    require_plain("3d", SimpleNamespace(patch_size=(8, 8, 8)), labels)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from vafa_monai.data.files import read_json
 from vafa_monai.data.weights import difference, extract_weights, flaw
 from vafa_monai.inferers.inferred_network import InferredNetwork
 from vafa_monai.inferers.nnunet_inferer import NNUNetInferer
+from vafa_monai.nnunet.plan import nnunet_part, require_plain
 
 __all__ = ["NNUNetModel"]
 
@@ -73,10 +73,10 @@ class NNUNetModel:
         if not isinstance(content, dict) or not {"network_weights", "init_args", "trainer_name"} <= content.keys():
             raise ValueError(f"checkpoint must be one of nnU-Net v2, got {str(file)!r}.")
         configuration = content["init_args"]["configuration"]
-        manager = _nnunet("utilities.plans_handling.plans_handler", "PlansManager")(plans)
+        manager = nnunet_part("utilities.plans_handling.plans_handler", "PlansManager")(plans)
         settings, labels = manager.get_configuration(configuration), manager.get_label_manager(dataset)
         require_plain(configuration, settings, labels)
-        channels = _nnunet("utilities.label_handling.label_handling", "determine_num_input_channels")
+        channels = nnunet_part("utilities.label_handling.label_handling", "determine_num_input_channels")
         network = _trainer(content["trainer_name"]).build_network_architecture(
             manager,
             settings,
@@ -116,7 +116,7 @@ class NNUNetModel:
             ValueError: if there is no image, or a label is missing.
         """
         ending = self.dataset["file_ending"]
-        listed = _nnunet("utilities.utils", "create_lists_from_splitted_dataset_folder")(str(images), ending)
+        listed = nnunet_part("utilities.utils", "create_lists_from_splitted_dataset_folder")(str(images), ending)
         if not listed:
             raise ValueError(f"images must be a folder of <case>_0000{ending} files, got {str(images)!r}.")
         names = [Path(files[0]).name.removesuffix(f"_0000{ending}") for files in listed]
@@ -128,7 +128,7 @@ class NNUNetModel:
 
     def _case(self, name: str, files: Sequence[str], label: Path) -> AuditCase:
         """Return one case as a batch of one."""
-        manager = _nnunet("utilities.plans_handling.plans_handler", "PlansManager")(self.plans)
+        manager = nnunet_part("utilities.plans_handling.plans_handler", "PlansManager")(self.plans)
         settings = manager.get_configuration(self.configuration)
         preprocessor = settings.preprocessor_class(verbose=False)
         image, found, _ = preprocessor.run_case(list(files), str(label), manager, settings, self.dataset)
@@ -141,23 +141,6 @@ class NNUNetModel:
         )
 
 
-def require_plain(configuration: str, settings: Any, labels: Any) -> None:
-    """Refuse what neither our trainers nor our attacks take.
-
-    Args:
-        configuration: name of the configuration.
-        settings: nnU-Net's manager of it.
-        labels: nnU-Net's manager of the labels.
-
-    Raises:
-        ValueError: if the configuration is not 3D, or the labels are regions or have an ignore label.
-    """
-    if len(settings.patch_size) != 3:
-        raise ValueError(f"configuration must be 3D, got {configuration!r}.")
-    if labels.has_regions or labels.has_ignore_label:
-        raise ValueError(f"labels must be plain classes, got {'regions' if labels.has_regions else 'an ignore label'}.")
-
-
 def _classes(label: Tensor) -> Tensor:
     """Return class indices; nnU-Net marks what lies outside the body, where all channels are 0, by -1."""
     return label.long().clamp_min(0)
@@ -165,20 +148,10 @@ def _classes(label: Tensor) -> Tensor:
 
 def _trainer(name: str) -> Any:
     """Return a trainer's class: one of ours, or what nnU-Net finds."""
-    trainer = getattr(import_module("vafa_monai.nnunet.trainer"), name, None)
-    return trainer or _nnunet("utilities.find_objects", "recursive_find_trainer_class_by_name")(name)
+    from vafa_monai.nnunet.trainer import nnUNetTrainerPGD, nnUNetTrainerVAFT  # which import nnU-Net
 
-
-def _nnunet(module: str, name: str) -> Any:
-    """Return something of nnU-Net.
-
-    Raises:
-        ValueError: if nnU-Net is not installed.
-    """
-    try:
-        return getattr(import_module(f"nnunetv2.{module}"), name)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"nnU-Net must be installed, pip install 'vafa-monai[nnunet]': {error}.") from error
+    ours = {trainer.__name__: trainer for trainer in (nnUNetTrainerPGD, nnUNetTrainerVAFT)}
+    return ours.get(name) or nnunet_part("utilities.find_objects", "recursive_find_trainer_class_by_name")(name)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from vafa_monai.attacks.range_adapter import RangeAdapter
 from vafa_monai.attacks.vafa import VAFA
 from vafa_monai.inferers.inferred_network import InferredNetwork, evaluating
 from vafa_monai.losses.consistency import AdversarialConsistencyLoss
-from vafa_monai.nnunet.model import require_plain
+from vafa_monai.nnunet.plan import require_plain
 
 __all__ = ["RobustTrainer", "nnUNetTrainerPGD", "nnUNetTrainerVAFT"]
 
