@@ -20,7 +20,7 @@ from vafa_monai.attacks.pgd import PGD
 from vafa_monai.data.files import sha256
 from vafa_monai.label.fragility import Fragility
 
-__all__ = ["MostFragile", "RobustnessScoring", "robust_app"]
+__all__ = ["robust_app"]
 
 SCORE, MADE_OF = "robustness_change", "robustness_of"  # of an image in the datastore
 STOCK_MODULE = "monaibundle_stock_app"

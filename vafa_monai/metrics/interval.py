@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import bootstrap
 
-__all__ = ["CONFIDENCE", "Interval", "mean_interval"]
+__all__ = ["Interval", "mean_interval"]
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999

@@ -18,7 +18,7 @@ from vafa_monai.inferers.inferred_network import InferredNetwork, evaluating
 from vafa_monai.losses.consistency import AdversarialConsistencyLoss
 from vafa_monai.nnunet.plan import require_plain
 
-__all__ = ["RobustTrainer", "nnUNetTrainerPGD", "nnUNetTrainerVAFT"]
+__all__ = ["nnUNetTrainerPGD", "nnUNetTrainerVAFT"]
 
 
 class RobustTrainer(nnUNetTrainer):  # type: ignore[misc] # nnU-Net has no types

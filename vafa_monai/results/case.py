@@ -11,10 +11,9 @@ from pydantic import Field
 from vafa_monai.metrics.image_quality import QUALITY_NAMES as IMAGE_QUALITY
 from vafa_monai.results.document import ROUNDING, Amount, As, Count, Document, Look, Number, Share, Text
 
-__all__ = ["COUNTS", "IMAGE_QUALITY", "SEGMENTATION", "Case", "mean_known"]
+__all__ = ["IMAGE_QUALITY", "Case", "mean_known"]
 
 SEGMENTATION = ("dice", "hd95_mm", "nsd")
-COUNTS = ("lost", "invented")
 Similarity = Annotated[Number, Field(ge=-1 - ROUNDING, le=1 + ROUNDING)]
 
 
