@@ -358,7 +358,7 @@ def test_launch_without_the_other_process_ends_with_a_sentence(run, monkeypatch)
     about = {"RANK": 0, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
     for name, value in about.items():
         monkeypatch.setenv(name, str(value))
-    with pytest.raises(ValueError, match="WORLD_SIZE must be that of processes that all came, got 2"):
+    with pytest.raises(ValueError, match="not all of the 2 processes of the launch"):
         run(attacks=["identity"])
 
 

@@ -178,7 +178,7 @@ def test_interrupted_call_is_taken_up_again(copy, datalist):
 
 def test_absent_nilearn_is_told_with_its_remedy(tmp_path, monkeypatch):
     monkeypatch.setattr(mni152, "optional_import", lambda name: (None, False))
-    with pytest.raises(ValueError, match=r"nilearn must be installed for the demo data.*pip install \"\.\[demo\]\""):
+    with pytest.raises(ValueError, match=r"nilearn is not installed, and the demo data.*pip install \"\.\[demo\]\""):
         prepare_mni152(tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -398,7 +398,7 @@ def test_checkpoint_replaced_during_the_run_gives_its_name_to_nothing(evaluator,
             return super().run(inputs, targets, network)
 
     handler = report()
-    with pytest.raises(ValueError, match=r"checkpoint must stay the same while it is evaluated, got \w{12} before and"):
+    with pytest.raises(ValueError, match=r"checkpoint changed while it was evaluated: \w{12} before and"):
         evaluator(threshold_network, [AttackHandler(Retrained()), handler]).run()
     assert not handler.path.exists()
 

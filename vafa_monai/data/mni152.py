@@ -85,7 +85,7 @@ def _load_tissue() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the T1, its labels and its affine."""
     nilearn, found = optional_import("nilearn")
     if not found:
-        raise ValueError('nilearn must be installed for the demo data, got no such package; pip install ".[demo]".')
+        raise ValueError('nilearn is not installed, and the demo data come with it; pip install ".[demo]".')
     folder = Path(nilearn.__file__).parent / "datasets" / "data"
     missing = [name for name in FILES.values() if not (folder / name).is_file()]
     if missing:

@@ -318,7 +318,7 @@ class RobustnessReport:
         found = sha256(self.checkpoint)
         if found != self._weights:
             shown = f"{self._weights[:12]} before and {found[:12]} after, in {str(self.checkpoint)!r}"
-            raise ValueError(f"checkpoint must stay the same while it is evaluated, got {shown}.")
+            raise ValueError(f"checkpoint changed while it was evaluated: {shown}.")
 
     def _content(self, engine: Any, names: list[str]) -> dict[str, Any]:
         self._require_same_weights()

@@ -38,4 +38,4 @@ def nnunet_part(module: str, name: str) -> Any:
     try:
         return getattr(import_module(f"nnunetv2.{module}"), name)
     except ModuleNotFoundError as error:
-        raise ValueError(f"nnU-Net must be installed, pip install 'vafa-monai[nnunet]': {error}.") from error
+        raise ValueError(f"nnU-Net is not installed ({error}); pip install 'vafa-monai[nnunet]'.") from error

@@ -327,7 +327,7 @@ class BundleAudit:
         subject = load_subject(model, settings, None if other is None else self._model(other), self._splits, measured)
         run = run_audit(subject, told=AuditProgress(subject, self.say))
         if sha256(self._file(name)) != weights:
-            raise ValueError(f"checkpoint must stay the same while it is audited, got another {self._file(name)} now.")
+            raise ValueError(f"checkpoint changed while it was audited: {self._file(name)} is another file now.")
         about = {"path": str(self._file(name)), "sha256": weights}
         document = audit_document(
             subject, run, model=path.parent.name, versions=versions(), checkpoint=about, command=self.command

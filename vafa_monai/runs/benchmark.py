@@ -298,7 +298,7 @@ class Processes:
         try:
             self.store.wait([f"{prefix}/{rank}" for rank in range(self.ranks)], patience)
         except RuntimeError as error:
-            raise ValueError(f"WORLD_SIZE must be that of processes that all came, got {self.ranks}.") from error
+            raise ValueError(f"not all of the {self.ranks} processes of the launch (WORLD_SIZE) have come.") from error
 
 
 def launched_processes(say: Callable[[str], None]) -> Processes:

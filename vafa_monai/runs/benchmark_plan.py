@@ -284,7 +284,7 @@ def _require_planned(document: dict[str, Any], item: BenchmarkCase) -> None:
     (case,) = document["cases"]
     files = {name: found for name, found in (case.get("files") or {}).items() if found is not None}
     if document["checkpoint"]["sha256"] != item.setting.facts["checkpoint"]:
-        raise ValueError("checkpoint must stay the same during the run, got other weights than at its start.")
+        raise ValueError("checkpoint changed during the run: its weights are others than at the start.")
     other = [name for name, found in files.items() if item.files[name] != found and " " not in item.files[name]]
     if other:
-        raise ValueError(f"files of a case must stay the same during the run, got another {other[0]}.")
+        raise ValueError(f"a file of a case changed during the run: {other[0]}.")

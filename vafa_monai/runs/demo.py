@@ -161,7 +161,7 @@ class Demo:
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise ValueError(f"output must have one demo at a time, got {str(self.output)!r}, which has.") from None
+            raise ValueError(f"another demo runs in {str(self.output)!r} now; a folder takes one.") from None
         found = self._state()
         if found.get("settings", self._wanted()) != self._wanted():
             self._lock.release()

@@ -251,7 +251,7 @@ class Study:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise ValueError(f"output must have one study at a time, got {str(self.output)!r}, which has.") from None
+            raise ValueError(f"another study runs in {str(self.output)!r} now; a folder takes one.") from None
         try:
             return self._run(group)
         finally:

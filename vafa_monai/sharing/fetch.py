@@ -83,10 +83,10 @@ def download(url: str, path: Path, *, part: Path | None = None, most_bytes: int 
             _fetch(url, file, most_bytes)
             part.replace(path)
     except urllib.error.HTTPError as error:
-        raise ValueError(f"source must be there, got {error.code} {error.reason} for {shown!r}.") from error
+        raise ValueError(f"cannot download {shown!r}: {error.code} {error.reason}.") from error
     except (OSError, http.client.HTTPException) as error:
         reason = masked(str(error))
-        raise ValueError(f"source must be reachable, got {reason} for {shown!r}; the next call goes on.") from error
+        raise ValueError(f"cannot download {shown!r}: {reason}; the next call goes on.") from error
     return path
 
 
@@ -105,7 +105,7 @@ def _own_file(path: Path) -> Iterator[IO[bytes]]:
         if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1:
             raise ValueError(f"output must hold no link under the name of the download, got {str(path)!r}.")
         if not locked(descriptor):
-            raise ValueError("source must not be downloaded by another process now, got one that does.")
+            raise ValueError(f"cannot download to {path.parent}: another process downloads the same file now.")
         file.seek(0, os.SEEK_END)
         try:
             yield file
@@ -139,7 +139,9 @@ def _fetch(url: str, file: IO[bytes], most_bytes: int) -> None:
         expected = have  # all of it came the last time
     size = file.tell()
     if expected is not None and size != expected:
-        raise ValueError(f"download must be of {expected} bytes, got {size} of {masked(url)!r}; the next call goes on.")
+        raise ValueError(
+            f"the download of {masked(url)!r} broke off after {size} of {expected} bytes; the next call goes on."
+        )
 
 
 def _open(url: str, have: int) -> Any:
@@ -162,7 +164,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         """Refuse an address that is less safe than the one that leads to it."""
         scheme = urlsplit(newurl).scheme
         if scheme != "https" and (scheme != "http" or urlsplit(req.full_url).scheme != "http"):
-            raise ValueError(f"source must stay encrypted, got a redirect to {masked(newurl)!r}.")
+            raise ValueError(f"cannot download: a redirect leads to {masked(newurl)!r}, which is less safe.")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -271,7 +273,7 @@ def _from_hub(repository: str, place: Path, most_bytes: int) -> Path:
     """Fetch a repository of the Hugging Face hub, if it is not too large."""
     hub, found = optional_import("huggingface_hub")
     if not found:
-        raise ValueError("huggingface_hub must be installed for a hub source, got no such package.")
+        raise ValueError("huggingface_hub is not installed, and a hub source needs it; pip install '.[share]'.")
     name, _, revision = repository.partition("@")
     folder = place / name.rpartition("/")[2]
     try:
@@ -285,7 +287,7 @@ def _from_hub(repository: str, place: Path, most_bytes: int) -> Path:
         raise
     except Exception as error:
         reason = masked((str(error).strip().splitlines() or [type(error).__name__])[0])
-        raise ValueError(f"source must be a repository of the hub, got {reason} for {repository!r}.") from error
+        raise ValueError(f"cannot download {repository!r} from the hub: {reason}.") from error
     for extra in (".cache", ".gitattributes", "README.md"):  # what the hub adds beside the bundle
         path = folder / extra
         if path.is_dir():

@@ -215,7 +215,7 @@ def metadata_faults(content: Any) -> list[str]:
     """Return in what metadata differ from MONAI's schema, one sentence each."""
     jsonschema, found = optional_import("jsonschema")
     if not found:
-        raise ValueError('jsonschema must be installed to check a bundle, got no such package; pip install ".[share]".')
+        raise ValueError('jsonschema is not installed, and checking a bundle needs it; pip install ".[share]".')
     schema = json.loads(Path(__file__).with_name("metadata_schema.json").read_text(encoding="utf-8"))
     errors = jsonschema.validators.validator_for(schema)(schema).iter_errors(content)
     return [f"{'#'.join(map(str, error.absolute_path)) or 'it'}: {error.message}" for error in errors]
