@@ -52,7 +52,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 def test_compare_prints_a_table_and_writes_two_files(run, tmp_path):
     printed = run("compare", "first/report.json", "second", "--output", "out")
-    assert printed.startswith("Nothing shows that these results are of the same data and evaluation")
+    assert printed.startswith("These results do not say of which data and evaluation they are, so these may differ")
     assert "A: first, weights first0123, NOT AUDITED" in printed
     (line,) = (line for line in printed.splitlines() if line.startswith("PGD"))
     assert line.split()[:4] == ["PGD", "0.500", "0.750", "+0.250"]

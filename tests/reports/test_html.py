@@ -249,7 +249,7 @@ def test_results_that_do_not_tell_their_data_are_marked(write_result, results_di
         document["cases"] = [{k: v for k, v in case.items() if k != "files"} for case in document["cases"]]
         path.write_text(json.dumps(document))
     files = build_report(results_dir, tmp_path / "report", title="One")
-    told = "Nothing shows that these results are of the same data and evaluation, which they do not tell: standard/id"
+    told = "These results do not say of which data and evaluation they are, so these may differ: standard/id"
     assert told in files["html"].read_text()
     assert told in files["model_card"].read_text()
 

@@ -29,7 +29,7 @@ UNBOUNDED_STEPS = 3  # times those of the other attacks; the way is longer
 
 @contextmanager
 def _meant() -> Iterator[None]:
-    """Build attacks without a word on their budgets: none at all, or no bound, is what an audit asks for."""
+    """Build attacks without warnings of their budgets: none at all, or no bound, is what an audit asks for."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"(eps|step_size) is ")
         yield

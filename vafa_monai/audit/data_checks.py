@@ -151,7 +151,7 @@ PERFECT = {True: 1.0, False: 0.0}
 
 
 def check_metrics(subject: AuditedModel, metrics: Mapping[str, tuple[Metric, bool]] = METRICS) -> CheckResult:
-    """S19: on a phantom of two organs a perfect prediction is best, a lost organ is no better, and mm are mm."""
+    """S19: on a phantom a perfect prediction is best, losing an organ improves nothing, and distances are in mm."""
     faults = [f"{name} {fault}" for name, pair in metrics.items() if (fault := _fault(*pair))]
     return CheckResult(
         status=Status.FAIL if faults else Status.PASS,

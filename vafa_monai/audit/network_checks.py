@@ -116,7 +116,7 @@ NETWORK_CHECKS = (
         id="S12",
         name="logits",
         title="The network returns logits",
-        meaning="Losses are computed of the wrong numbers: their gradients are small or none.",
+        meaning="Losses are computed from the wrong numbers: their gradients are small or zero.",
         run=check_logits,
     ),
     Check(
@@ -149,8 +149,8 @@ def check_gradient(subject: AuditedModel) -> CheckResult:
     return CheckResult(
         status=Status.FAIL if fatal else Status.WARN if doubtful else Status.PASS,
         sentence=(
-            f"{worst['zero']:.1%} of the gradient is zero, it is {worst['difference']:.2g} off finite differences, "
-            f"and the median logit margin is {worst['margin']:.3g}."
+            f"{worst['zero']:.1%} of the gradient is zero, it differs from finite differences by "
+            f"{worst['difference']:.2g}, and the median logit margin is {worst['margin']:.3g}."
         ),
         value=worst["difference"],
         limit=DIFFERENCE,
@@ -175,7 +175,7 @@ def check_sliding_window(
     difference = ((found - expected).norm() / expected.norm().clamp_min(torch.finfo(torch.float64).tiny)).item()
     return CheckResult(
         status=Status.PASS if difference <= EXACT else Status.FAIL,
-        sentence=f"The gradient of a volume of several windows is {difference:.2g} off autograd through MONAI.",
+        sentence=f"The gradient of several windows differs from autograd through MONAI by {difference:.2g}.",
         value=difference,
         limit=EXACT,
         unit="relative",
@@ -249,7 +249,7 @@ GRADIENT_CHECKS = (
         id="S14",
         name="sliding_window",
         title="The gradient is that of the deployed pipeline",
-        meaning="The attack climbs another function than the one that segments, so it finds less than there is.",
+        meaning="The attack climbs another function than the one that segments, so it does less harm than it could.",
         run=check_sliding_window,
     ),
 )

@@ -229,7 +229,7 @@ def check_restarts(subject: AuditedModel, build: Callable[[int], Attack] | None 
     spread = max(curve) - min(curve)
     return CheckResult(
         status=_grade(spread, SPREAD, LARGE_SPREAD),
-        sentence=f"{len(curve)} random starts leave DSC that are {spread:.4f} apart.",
+        sentence=f"What {len(curve)} random starts leave differs by {spread:.4f} DSC.",
         value=spread,
         limit=SPREAD,
         unit="DSC",

@@ -101,7 +101,7 @@ class AdversarialTrainingHandler:
             which the attack's loss is given as targets; :class:`vafa_monai.losses.KLDivergenceLoss` takes them.
         clean_windows: how many windows of a batch stay in it as they are; ``None`` is all, 0 is adversarial-only.
         attacked_windows: how many windows of a batch are attacked; ``None`` is all.
-        every: attack every so-manieth batch, from the first on; the others stay as they are.
+        every: attack the first of every so many batches; the others stay as they are.
 
     Raises:
         ValueError: if ``target`` is unknown, a number is impossible, or, as soon as it runs, if the trainer has another

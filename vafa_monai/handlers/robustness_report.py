@@ -153,7 +153,7 @@ LARGEST_CLASSES = 256
 class RobustnessReport:
     """Write ``<output_dir>/<model_name>/<attack_name>.json`` when an evaluator has finished, and one slice beside it.
 
-    Attaches its own metrics, so that none can be misspelt: Dice of every class (``val_dice``), HD95 in mm
+    Attaches its own metrics, so that none can be misspelled: Dice of every class (``val_dice``), HD95 in mm
     (``val_hd95_mm``), surface Dice (``val_nsd``), lost and invented organs, and how far the image was changed. The file
     holds them per case and class, with the volumes of the organs, the settings, seed, hash and versions that made them,
     and what the attack handler knows: the cost of the attack, and the members of an ensemble. So that results of other

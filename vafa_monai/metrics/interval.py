@@ -29,7 +29,7 @@ def mean_interval(values: Sequence[float | None], *, seed: int = 0) -> Interval:
     """Return the mean of the values that are known, with its bootstrap 95 % interval.
 
     The interval is bias-corrected and accelerated (Efron, JASA 1987), of 9999 resamples. Cases are resampled, so it
-    tells what other cases of the same kind would give; it knows nothing of other seeds, scanners or populations.
+    tells what other cases of the same kind would give; it says nothing of other seeds, scanners or populations.
 
     Args:
         values: one number a case; ``None`` is left out.

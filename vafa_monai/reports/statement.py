@@ -70,7 +70,7 @@ def _unlike(comparison: Comparison) -> list[str]:
 def _of_unknown_origin(results: Sequence[Result]) -> list[str]:
     """Name the results that do not say which data or evaluation they are of."""
     names = [f"{one.model}/{one.attack}" for one in results if not one.says_its_origin]
-    text = "Nothing shows that these results are of the same data and evaluation, which they do not tell"
+    text = "These results do not say of which data and evaluation they are, so these may differ"
     shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
     return [f"{text}: {shown}."] if names else []
 
