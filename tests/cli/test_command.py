@@ -208,6 +208,7 @@ REFUSED = {
         "overrides must leave ckpt_path to the command",
     ),
     "attack of an audit": (["audit", "B", "data", "--attack_steps", "9"], "must leave attack_steps to the command"),
+    "folder of an audit": (["audit", "B", "data", "--output_dir", "out"], "must leave output_dir to the command"),
     "names": (["benchmark", "B", "data", "--attacks", "pgd,,bim"], "attacks must be names with commas between"),
     "setting of another dataset": (
         ["prepare", "acdc", "a", "b", "--classes", "9"],

@@ -251,7 +251,8 @@ def _attack(steps: int) -> float:
 
 FILE = "audit.json"
 OWN: tuple[str, ...] = ("applied_attack", "attack", "attack_name", "attack_role", "attack_steps", "compile_attack")
-OWN += ("ckpt_dir", "ckpt_path", "model_file", "model_name", "results_dir", "save_predictions", "tiled_attack")
+OWN += ("ckpt_dir", "ckpt_path", "model_file", "model_name", "output_dir", "results_dir", "save_predictions")
+OWN += ("tiled_attack",)
 
 
 @dataclass(frozen=True, kw_only=True)
