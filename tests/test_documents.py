@@ -153,10 +153,12 @@ def test_records_of_a_benchmark(try_all, tmp_path):
     (tmp_path / "records").mkdir()
     failure = tmp_path / "failures" / "key.json"
 
+    def refuse(sentence: str) -> None:
+        raise ValueError(sentence)
+
     def sweep() -> None:
         np.savez(tmp_path / "records" / "key.npz", a=np.zeros(1))
-        for sentence in records.sweep([item]):
-            raise ValueError(sentence)
+        records.sweep([item], refuse)
 
     try_all(tmp_path / "records" / "key.json", one, sweep)
     try_all(failure, failed, sweep, both=False)

@@ -5,7 +5,8 @@ from vafa_monai.runs.benchmark import Benchmark, BenchmarkOutcome
 from vafa_monai.runs.bundle_run import BundleRun
 from vafa_monai.runs.demo import Demo, DemoSettings
 from vafa_monai.runs.shipped import copy_bundle, shipped_bundle
-from vafa_monai.runs.study import Study, StudyOutcome
+from vafa_monai.runs.study import Study
+from vafa_monai.runs.work import WorkOutcome
 
 __all__ = [
     "AuditProgress",
@@ -16,7 +17,7 @@ __all__ = [
     "Demo",
     "DemoSettings",
     "Study",
-    "StudyOutcome",
+    "WorkOutcome",
     "copy_bundle",
     "shipped_bundle",
 ]

@@ -31,7 +31,7 @@ from vafa_monai.results.provenance import case_name, versions
 from vafa_monai.results.result import RESULT_SCHEMA, parse_result
 from vafa_monai.runs.bundle_run import BundleRun, digest, run_facts
 from vafa_monai.runs.override import refuse_taken
-from vafa_monai.runs.run_log import TimeLeft
+from vafa_monai.runs.work import TimeLeft
 
 __all__ = ["AuditProgress", "BundleAudit"]
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +17,16 @@ from monai.utils import set_determinism
 
 from vafa_monai.attacks.describe import describe
 from vafa_monai.data.check import check_cases
-from vafa_monai.data.files import file_name, read_json, set_aside, sha256, write_json
+from vafa_monai.data.files import file_name, read_json, sha256, write_json
 from vafa_monai.handlers.robustness_report import RobustnessReport
 from vafa_monai.results.document import parse
 from vafa_monai.results.provenance import versions
 from vafa_monai.results.record import BenchmarkFailure, BenchmarkRecord
 from vafa_monai.runs.bundle_run import PLACES_AND_MEANS, BundleRun, digest
-from vafa_monai.runs.run_log import sentence_of
+from vafa_monai.runs.run_log import RunLog
+from vafa_monai.runs.work import Item, TimeLeft, whole_or_aside
 
-__all__ = ["EXPECTED", "BenchmarkCase", "BenchmarkRecords", "BenchmarkRun", "expected_bytes", "plan_items"]
+__all__ = ["BenchmarkCase", "BenchmarkRecords", "BenchmarkRun", "expected_bytes", "plan_items"]
 
 RECORD_BYTES = 4096  # a record beside its volume
 SMALL_VOLUME = 96 * 96 * 48 * 4  # bytes of the volume that a result keeps, at most
@@ -167,10 +166,6 @@ def expected_bytes(items: Sequence[BenchmarkCase]) -> int:
     return 2 * len(items) * (RECORD_BYTES + SMALL_VOLUME + SLICE)
 
 
-logger = logging.getLogger(__name__)
-EXPECTED = (ValueError, TypeError, RuntimeError, OSError, ArithmeticError, LookupError)
-
-
 class BenchmarkRecords:
     """The folder of records and failures, one file each, named by the content that decided it.
 
@@ -198,15 +193,11 @@ class BenchmarkRecords:
         document: dict[str, Any] = read_json(self.path(item), "record")
         return document
 
-    def sweep(self, items: Sequence[BenchmarkCase]) -> Iterator[str]:
+    def sweep(self, items: Sequence[BenchmarkCase], say: Callable[[str], None]) -> None:
         """Set aside every record and failure that is damaged or of another item, and say so; it is made again."""
         for item in items:
-            for path, check in ((self.path(item), self._check), (self.failure_path(item), self._check_failure)):
-                try:
-                    if path.is_file():
-                        check(item)
-                except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
-                    yield f"set aside: {set_aside(path)}, to be made again ({error})"
+            whole_or_aside(self.path(item), partial(self._check, item), say)
+            whole_or_aside(self.failure_path(item), self._check_failure, say)
 
     def missing(self, items: Sequence[BenchmarkCase]) -> list[BenchmarkCase]:
         """Return the items of which nothing is known, neither a record nor a failure."""
@@ -217,24 +208,28 @@ class BenchmarkRecords:
         paths = [self.failure_path(item) for item in items if not self.is_done(item)]
         return [read_json(path, "failure") for path in paths if path.is_file()]
 
-    def make(self, item: BenchmarkCase) -> float | None:
-        """Evaluate an item and write its record, or its failure.
+    def item(self, case: BenchmarkCase, log: RunLog, place: str) -> Item[dict[str, Any]]:
+        """Return the work of a case, which is not done; its place among the others begins its line."""
+        about = f"{place} {case.setting.model}, {case.setting.attack}, {case.name}"
 
-        Returns:
-            The mean foreground DSC; nothing if the item failed.
-        """
-        try:
-            document = self._evaluate(item)
-        except EXPECTED as error:
-            logger.error("%s failed", item.name, exc_info=error)
-            item.setting.forget()  # an engine that broke off is not asked again
-            write_json(
-                self.failure_path(item), item.about(str(error) if isinstance(error, ValueError) else sentence_of(error))
-            )
-            return None
-        self.failure_path(item).unlink(missing_ok=True)
-        found: float | None = document["summary"]["dice"]
-        return found
+        def failed(sentence: str, left: TimeLeft) -> str:
+            case.setting.forget()  # an engine that broke off is not asked again
+            write_json(self.failure_path(case), case.about(sentence))
+            return f"{about}: failed ({left})"
+
+        return Item(
+            key=case.key,
+            kind=case.setting.attack,
+            make=log.taking()(partial(self.make, case)),
+            told=lambda document, left: f"{about}: DSC {_shown(document['summary']['dice'])} ({left})",
+            failed=failed,
+        )
+
+    def make(self, case: BenchmarkCase) -> dict[str, Any]:
+        """Evaluate a case, write its record, and return it."""
+        document = self._evaluate(case)
+        self.failure_path(case).unlink(missing_ok=True)
+        return document
 
     def _evaluate(self, item: BenchmarkCase) -> dict[str, Any]:
         """Run the evaluator of the bundle on one case; its report is the record."""
@@ -262,21 +257,28 @@ class BenchmarkRecords:
         write_json(self.path(item), {**document, "made_of": item.key})
         return document
 
-    def _check(self, item: BenchmarkCase) -> None:
+    @staticmethod
+    def _check(item: BenchmarkCase, path: Path) -> None:
         """Refuse a record that is no whole result of this very item."""
-        document = self.read(item)
+        document = read_json(path, "record")
         if document.get("made_of") != item.key:
             raise ValueError(f"made_of must be {item.key[:12]}, got {document.get('made_of')!r}")
-        (case,) = parse(BenchmarkRecord, document, self.path(item).name).cases
+        (case,) = parse(BenchmarkRecord, document, path.name).cases
         if case.case != item.name:
             raise ValueError(f"case must be {item.name!r}, got {case.case!r}")
-        with np.load(self.path(item).with_suffix(".npz"), allow_pickle=False) as arrays:
+        with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
             for name in arrays.files:
                 _ = arrays[name]
 
-    def _check_failure(self, item: BenchmarkCase) -> None:
+    @staticmethod
+    def _check_failure(path: Path) -> None:
         """Refuse a failure that does not tell what failed."""
-        parse(BenchmarkFailure, read_json(self.failure_path(item), "failure"), self.failure_path(item).name)
+        parse(BenchmarkFailure, read_json(path, "failure"), path.name)
+
+
+def _shown(dice: float | None) -> str:
+    """Return a DSC, which a case without organs does not have."""
+    return "undefined" if dice is None else f"{dice:.4f}"
 
 
 def _require_planned(document: dict[str, Any], item: BenchmarkCase) -> None:
