@@ -58,8 +58,8 @@ NAMES = {
     "vafa_monai.reports": "attack_figure build_report dice_chart",
     "vafa_monai.results": "Result load_results",
     "vafa_monai.runs": """
-        AuditProgress Benchmark BenchmarkOutcome BundleAudit BundleRun Demo DemoSettings Study WorkOutcome copy_bundle
-        shipped_bundle
+        AuditProgress Benchmark BundleAudit BundleModel BundleRun Demo DemoSettings Study WorkOutcome
+        copy_bundle shipped_bundle
     """,
     "vafa_monai.paper": "PaperTable Reproduction ReproductionSettings write_paper_table",
     "vafa_monai.sharing": "Conversion Package build_bundle_network convert_checkpoint fetch_bundle",

@@ -13,8 +13,8 @@ from vafa_monai.audit import CHECKS
 from vafa_monai.cli import main
 from vafa_monai.data import sha256
 from vafa_monai.reports import build_report
-from vafa_monai.runs import BundleAudit
-from vafa_monai.runs.audit import BundleModel
+from vafa_monai.runs import BundleAudit, BundleModel
+from vafa_monai.runs.audit import audit_settings
 
 FEW = {"steps": 2, "queries": 2, "restarts": 2, "eps_curve": (0, 4 / 255, 1), "steps_curve": (1, 2)}
 FEW |= {"stated_dice": 1.0}
@@ -169,9 +169,10 @@ def test_stated_dice_is_that_of_the_metadata(changes, stated, copy_trained, data
     path, weights = copy_trained / "configs" / "metadata.json", copy_trained / "models" / "model.pt"
     text = json.dumps(json.loads(path.read_text()) | changes).replace('"own"', json.dumps(sha256(weights)))
     path.write_text(text)
-    model = BundleModel(copy_trained, weights, {**overrides, "dataset_dir": str(dataset_dir)})
-    assert model.settings().stated_dice == stated
-    assert model.settings(stated_dice=0.5).stated_dice == 0.5
+    overrides = {**overrides, "dataset_dir": str(dataset_dir)}
+    model = BundleModel(bundle=copy_trained, checkpoint=weights, overrides=overrides)
+    assert audit_settings(model, {}).stated_dice == stated
+    assert audit_settings(model, {"stated_dice": 0.5}).stated_dice == 0.5
 
 
 @pytest.mark.slow

@@ -351,7 +351,7 @@ def test_environment_left_over_is_no_launch(run, left, monkeypatch, tmp_path):
 
 
 def test_launch_without_the_other_process_ends_with_a_sentence(run, monkeypatch):
-    monkeypatch.setattr("vafa_monai.runs.benchmark.MEETING", timedelta(seconds=1))
+    monkeypatch.setattr("vafa_monai.runs.work.MEETING", timedelta(seconds=1))
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]

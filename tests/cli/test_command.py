@@ -20,7 +20,7 @@ import torch
 
 from vafa_monai.audit import Status
 from vafa_monai.cli import COMMANDS, audit_command, data_command, main, report_command, say, share_command
-from vafa_monai.runs import Benchmark, BenchmarkOutcome, BundleAudit, BundleRun, Study, WorkOutcome, shipped_bundle
+from vafa_monai.runs import Benchmark, BundleAudit, BundleRun, Study, WorkOutcome, shipped_bundle
 
 BUNDLE = "mni152_unetr_segmentation"
 WORK = {  # what does the work, or begins it
@@ -57,7 +57,7 @@ def asked(monkeypatch):
 
     monkeypatch.setattr(BundleRun, "run", note("run", SimpleNamespace(metrics={"val_mean_dice": 0.5})))
     monkeypatch.setattr(BundleRun, "check", note("check", None))
-    monkeypatch.setattr(Benchmark, "run", note("benchmark", BenchmarkOutcome()))
+    monkeypatch.setattr(Benchmark, "run", note("benchmark", WorkOutcome()))
     monkeypatch.setattr(Study, "run", note("study", WorkOutcome()))
     monkeypatch.setattr(BundleAudit, "run", note("audit", {}))
     monkeypatch.setattr(BundleAudit, "verdict", lambda *_: Status.PASS)

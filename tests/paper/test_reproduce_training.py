@@ -36,7 +36,11 @@ def provide(paper_bundle, synapse_dir, small, tmp_path):
         with RunLog(tmp_path / "log", told.append) as log:
             training = PaperTraining(runs=runs, datalist=synapse_dir / "dataset.json", log=log)
             item = training.item(next(one for one in runs.models() if one.name == f"robust_{key}"))
-            return Work([item], log).do(item), told
+            work = Work([item], log)
+            origin = work.do(item)
+        for sentence in work.failures.values():
+            raise ValueError(sentence)
+        return origin, told
 
     return run
 

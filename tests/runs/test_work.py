@@ -42,7 +42,7 @@ def test_item_that_is_found_is_not_made(log, lines):
 def test_item_that_fails_is_listed_and_costs_the_others_nothing(log, lines, tmp_path):
     bad, good = item("bad", partial(fail, ValueError("eps must be at least 0, got -1."))), item("good", lambda: 2)
     work = Work([bad, good], log)
-    assert [work.attempt(one) for one in (bad, good)] == [None, 2]
+    assert [work.do(one) for one in (bad, good)] == [None, 2]
     assert work.failures == {"bad": "eps must be at least 0, got -1."}
     assert lines == ["  failed: eps must be at least 0, got -1.", "good is 2, nothing left"]
     assert "Traceback" in (tmp_path / "deep" / "log").read_text()
@@ -60,7 +60,7 @@ def test_what_ends_the_process_is_no_failure_of_an_item(log, error):
     one = item("a", partial(fail, error))
     work = Work([one], log)
     with pytest.raises(type(error)):
-        work.attempt(one)
+        work.do(one)
     assert not work.failures
 
 
@@ -69,7 +69,7 @@ def test_error_of_whoever_is_told_is_no_failure_of_an_item(tmp_path):
         one = item("a", lambda: 1)
         work = Work([one], log)
         with pytest.raises(BrokenPipeError):
-            work.attempt(one)
+            work.do(one)
     assert not work.failures
 
 

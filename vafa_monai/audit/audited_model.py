@@ -112,6 +112,8 @@ class AuditedModel:
         network: maps windows to logits.
         cases: cases to attack, in the grid and intensities of the network.
         classes: names of the classes, background first.
+        name: label of the model.
+        checkpoint: ``path`` and ``sha256`` of the weights, if they are of a file.
         inferer: MONAI inferer that the model is deployed with; ``None`` calls the network.
         settings: how hard the audit tries.
         value_range: lowest and highest intensity that the network's input can have.
@@ -133,6 +135,8 @@ class AuditedModel:
         cases: Sequence[AuditCase],
         classes: Sequence[str],
         *,
+        name: str = "model",
+        checkpoint: Mapping[str, str] | None = None,
         inferer: Callable[..., Tensor] | None = None,
         settings: AuditSettings | None = None,
         value_range: Sequence[float] = (0.0, 1.0),
@@ -150,6 +154,7 @@ class AuditedModel:
         for case in cases:
             _require_label(case, len(classes))
         self.network, self.cases, self.classes, self.inferer = network, tuple(cases), tuple(classes), inferer
+        self.name, self.checkpoint = name, checkpoint
         self.settings = AuditSettings() if settings is None else settings
         self.value_range = require_range("value_range", value_range)
         self.surrogate, self.splits, self.measured = surrogate, splits, tuple(measured)

@@ -7,15 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from monai.utils import ensure_tuple
-
 from vafa_monai.attacks.describe import describe
-from vafa_monai.data.files import file_name, require_writable, sha256, write_json
+from vafa_monai.data.files import require_writable, sha256, write_json
 from vafa_monai.paper.outcome import ReproductionOutcome, write_outcome
 from vafa_monai.paper.row import METRICS, paper_row
 from vafa_monai.paper.run import Model, ModelOrigin, PaperRuns, PaperTraining, ReproductionSettings
 from vafa_monai.paper.setting import Measurement
-from vafa_monai.results.provenance import versions
+from vafa_monai.results.provenance import listed_files, listed_name, versions
 from vafa_monai.results.result import PROGRAMS, Result, load_result
 from vafa_monai.runs.bundle_run import BundleRun, digest, run_facts
 from vafa_monai.runs.run_log import RunLog
@@ -94,13 +92,13 @@ class Reproduction:
     def _measure(self, name: str) -> None:
         """Provide a model and run its rows; without it they have failed."""
         training = self.trainings.get(name)
-        origin = ModelOrigin(words="given") if training is None else self.work.attempt(training)
+        origin = ModelOrigin(words="given") if training is None else self.work.do(training)
         if origin is not None:
             self.outcome.origins[name] = origin
         for row in self.rows[name]:
             if origin is None:
                 self.work.give_up(row, self.work.failures[name])
-            elif (found := self.work.attempt(row)) is not None:
+            elif (found := self.work.do(row)) is not None:
                 self.outcome.results[row.key] = found
             if row.key in self.work.failures:
                 self.outcome.failures[row.key] = self.work.failures[row.key]
@@ -145,13 +143,11 @@ class Reproduction:
         )
 
     def _files(self, parser: Any) -> dict[str, dict[str, str | None]]:
-        """Return the hashes of the files of every case that is measured; a file is read once."""
+        """Return the hashes of the files of every case that is measured, as a result has them; a file is read once."""
         found = {}
         for case in parser.get_parsed_content("validate#data"):
-            paths = {kind: str(ensure_tuple(case[kind])[0]) for kind in ("image", "label")}  # as a result has them
-            for path in set(paths.values()) - self.hashes.keys():
-                self.hashes[path] = sha256(path) if Path(path).is_file() else None
-            found[file_name(paths["image"])] = {kind: self.hashes[path] for kind, path in paths.items()}
+            files = listed_files(case, self.hashes)
+            found[listed_name(case)] = {kind: hashes[0] for kind, hashes in files.items()}
         return found
 
     def _told(self, model: Model, measurement: Measurement, found: Result) -> str:

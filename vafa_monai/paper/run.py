@@ -298,10 +298,7 @@ class PaperTraining:
     log: RunLog
 
     def item(self, model: Model) -> Item[ModelOrigin]:
-        """Return the work that trains a model, goes on with its training, or finds that it is there.
-
-        It raises ``ValueError`` if a model was trained with other settings: it is not written over.
-        """
+        """Return the work that trains a model or finds it; one of other settings is refused, and not written over."""
         return Item(
             key=model.name,
             kind="training",

@@ -1,7 +1,8 @@
 """Work done once: runs of bundles, benchmarks, audits, studies and the demo."""
 
 from vafa_monai.runs.audit import AuditProgress, BundleAudit
-from vafa_monai.runs.benchmark import Benchmark, BenchmarkOutcome
+from vafa_monai.runs.benchmark import Benchmark
+from vafa_monai.runs.bundle_model import BundleModel
 from vafa_monai.runs.bundle_run import BundleRun
 from vafa_monai.runs.demo import Demo, DemoSettings
 from vafa_monai.runs.shipped import copy_bundle, shipped_bundle
@@ -11,8 +12,8 @@ from vafa_monai.runs.work import WorkOutcome
 __all__ = [
     "AuditProgress",
     "Benchmark",
-    "BenchmarkOutcome",
     "BundleAudit",
+    "BundleModel",
     "BundleRun",
     "Demo",
     "DemoSettings",

@@ -17,36 +17,16 @@ from vafa_monai.reports.build import build_report
 from vafa_monai.results.attack_name import attack_title
 from vafa_monai.results.provenance import merge_results
 from vafa_monai.results.result import Result, conflict, load_result
-from vafa_monai.runs.benchmark_plan import BenchmarkCase, BenchmarkRecords, BenchmarkRun, expected_bytes, plan_items
+from vafa_monai.runs.benchmark_plan import BenchmarkCase, BenchmarkRecords, expected_bytes, plan_items
+from vafa_monai.runs.bundle_model import BundleModel
+from vafa_monai.runs.bundle_run import PLACES
 from vafa_monai.runs.override import refuse_taken
 from vafa_monai.runs.run_log import RunLog
-from vafa_monai.runs.work import MEETING, PATIENCE, Processes, Work, WorkOutcome, launched_processes
+from vafa_monai.runs.work import Processes, Work, WorkOutcome
 
-__all__ = ["Benchmark", "BenchmarkOutcome"]
+__all__ = ["Benchmark"]
 
-OWN = (
-    "attack_name",
-    "ckpt_dir",
-    "ckpt_path",
-    "model_file",
-    "model_name",
-    "results_dir",
-    "val_batch_size",
-    "cache_rate",
-)
-GONE = "its record disappeared while the others were made"
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkOutcome(WorkOutcome):
-    """What a benchmark made.
-
-    Args:
-        more: the result of each further run as a document, ``None`` where all cases failed; empty in all processes but
-            the first.
-    """
-
-    more: Sequence[Mapping[str, Any] | None] = ()
+OWN = (*PLACES, "attack_name", "val_batch_size", "cache_rate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +61,7 @@ class Benchmark:
     checkpoints: Sequence[str] = ("models/model.pt",)
     output: Path | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    more: Sequence[BenchmarkRun] = ()
+    more: Sequence[BundleModel] = ()
     title: str = "Adversarial robustness"
     report: bool = True
     say: Callable[[str], None] = field(default=logging.getLogger(__name__).info, repr=False)
@@ -108,17 +88,17 @@ class Benchmark:
             Path(self.bundle).resolve() / "eval" / "benchmark" if self.output is None else Path(self.output).resolve()
         )
 
-    def settings(self) -> list[BenchmarkRun]:
+    def settings(self) -> list[BundleModel]:
         """Return every checkpoint under every attack."""
         root = Path(self.bundle).resolve()
         overrides = {**self.overrides, "dataset_dir": str(Path(self.dataset_dir).resolve())}
         return [
-            BenchmarkRun(bundle=root, checkpoint=root / name, attack=attack, overrides=overrides)
+            BundleModel(bundle=root, checkpoint=root / name, attack=attack, overrides=overrides)
             for name in self.checkpoints
             for attack in self.attacks
         ]
 
-    def run(self, group: Processes | None = None) -> BenchmarkOutcome:
+    def run(self, group: Processes | None = None) -> WorkOutcome:
         """Do what is left, then merge the records into results, and write the report.
 
         Args:
@@ -127,7 +107,7 @@ class Benchmark:
         Returns:
             The files of the report and what failed; in all processes but the first only that.
         """
-        group = launched_processes(self.say) if group is None else group
+        group = Processes.launched(self.say) if group is None else group
         for name in ("records/record.json", "results/model/attack.json", "failures.json"):
             require_writable(self.folder / name)
         settings = self.settings()
@@ -137,20 +117,20 @@ class Benchmark:
         items, records = plan_items([*settings, *self.more]), BenchmarkRecords(self.folder)
         if group.rank == 0:
             records.sweep(items, self.say)
-        group.meet("begin", MEETING)
+        group.meet("begin", begins=True)
         self._announce(items, records, group)
         self._work(items[group.rank :: group.ranks], records, group)
-        group.meet("end", PATIENCE)
+        group.meet("end")
         if group.rank != 0:
-            return BenchmarkOutcome()
+            return WorkOutcome()
         records.sweep(items, self.say)
         self._work(records.missing(items), records, Processes())
         own = [item for item in items if not any(item.setting is one for one in self.more)]
         more = [self._merged([item for item in items if item.setting is one], records) for one in self.more]
-        failures = _failures(items, records)
+        failures = records.failures(items)
         write_json(self.folder / "failures.json", failures)
-        files = self._merge(own, records, _failures(own, records))
-        return BenchmarkOutcome(files=files, failures=failures, more=more)
+        files = self._merge(own, records, records.failures(own))
+        return WorkOutcome(files=files, failures=failures, more=more)
 
     def _announce(self, items: Sequence[BenchmarkCase], records: BenchmarkRecords, group: Processes) -> None:
         """Say what there is to do and how much disk it takes; refuse if there is too little."""
@@ -176,7 +156,7 @@ class Benchmark:
             items = [records.item(case, log, place) for case, place in zip(left, places, strict=True)]
             work = Work(items, log)
             for number, item in enumerate(items):
-                work.attempt(item)
+                work.do(item)
                 if number + 1 == len(left) or left[number + 1].setting is not left[number].setting:
                     left[number].setting.forget()  # one network in memory at a time
 
@@ -215,11 +195,6 @@ class Benchmark:
             reason = _outdated(path, results, ours)
             if reason is not None:
                 self.say(f"set aside: {set_aside(path, 'outdated')}, {reason}")
-
-
-def _failures(items: Sequence[BenchmarkCase], records: BenchmarkRecords) -> list[Mapping[str, Any]]:
-    """Return what failed of some items."""
-    return [*records.failures(items), *(item.about(GONE) for item in records.missing(items))]
 
 
 def _outdated(path: Path, root: Path, ours: Sequence[Result]) -> str | None:

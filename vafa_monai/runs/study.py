@@ -11,30 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import vafa_monai
-from vafa_monai.data.files import file_name, read_json, require_writable, sha256, write_json
+from vafa_monai.data.files import read_json, require_writable, sha256, write_json
 from vafa_monai.data.overlap import require_apart
 from vafa_monai.reports.study import HEADLINE, STANDARD, StudyModel, StudyPoint, study_document, write_study
 from vafa_monai.results.attack_name import CLEAN
 from vafa_monai.results.document import parse
+from vafa_monai.results.provenance import listed_files, listed_name
 from vafa_monai.results.record import ModelTraining
 from vafa_monai.results.result import Result, load_result, parse_result
 from vafa_monai.runs.benchmark import OWN, Benchmark
-from vafa_monai.runs.benchmark_plan import BenchmarkRun
-from vafa_monai.runs.bundle_run import BundleRun, digest, hardening_overlays, run_facts
+from vafa_monai.runs.bundle_model import BundleModel
+from vafa_monai.runs.bundle_run import PLACES, BundleRun, digest, hardening_overlays, run_facts
 from vafa_monai.runs.override import RULES, is_known, refuse_taken, require_known
 from vafa_monai.runs.run_log import CostTally, RunLog
-from vafa_monai.runs.work import (
-    MEETING,
-    PATIENCE,
-    Item,
-    Processes,
-    Work,
-    WorkOutcome,
-    claimed,
-    launched_processes,
-    require_own,
-    whole_or_aside,
-)
+from vafa_monai.runs.work import Item, Processes, Work, WorkOutcome, claimed, require_own, whole_or_aside
 
 __all__ = ["ATTACKS", "STRENGTHS", "Study"]
 
@@ -42,17 +32,8 @@ ATTACKS = (CLEAN, "pgd", "apgd", "frequency_pgd", "vafa_authors", "vafa_audit", 
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)
 CURVES = {"pgd": "radius", "frequency_pgd": "q_max"}  # the id of the strength of an attack
 GREY = {"radius": 255.0, "q_max": 1.0}  # grey levels in one unit of that id
-TAKEN: tuple[str, ...] = (
-    "seed",
-    "ckpt_dir",
-    "ckpt_path",
-    "model_file",
-    "model_name",
-    "output_dir",
-    "results_dir",
-    "pretrained_file",
-)
-TAKEN += ("resume", "resume_dir", "recipe_name", "attack_name", "radius")
+TAKEN: tuple[str, ...] = (*PLACES, "attack_name", "output_dir", "pretrained_file", "radius", "recipe_name")
+TAKEN += ("resume", "resume_dir", "seed")
 TOLD = ("model", "recipe", "seed", "sha256", "iterations", "cost")
 PARTS = {"training": "train#data", "validation": "validate#data"}
 GROWING = ("recipes", "seeds", "attacks", "strengths", "configs")  # settings that may be more before the first attack
@@ -235,7 +216,7 @@ class Study:
             ValueError: if another process is at the folder, or a training failed.
         """
         require_writable(self.settings_file)
-        group = launched_processes(self.say)
+        group = Processes.launched(self.say)
         with claimed(self.output, "study", group.rank):
             return self._run(group)
 
@@ -243,7 +224,7 @@ class Study:
         """Train, meet, attack, and report."""
         if group.rank == 0:
             write_json(self.settings_file, self.settings)
-        group.meet("claimed", MEETING)
+        group.meet("claimed", begins=True)
         require_apart(self.parts)
         self.training_run(self.models[0]).check()
         steps = [[one for one in self.models if (one.recipe == STANDARD) is standard] for standard in (True, False)]
@@ -252,8 +233,8 @@ class Study:
             work = Work([item for items in mine for item in items], log)
             for number, models in enumerate(steps):  # the standard ones, which the others start from
                 for item in mine[number]:
-                    work.attempt(item)
-                group.meet(f"trained {number}", PATIENCE)
+                    work.do(item)
+                group.meet(f"trained {number}")
                 self._require_trained(models, work.failures)
         if self.train_only:
             for model in self.models if group.rank == 0 else []:
@@ -362,31 +343,23 @@ class Study:
         """Return the attacks that have a curve, with the id of their strength."""
         return {attack: name for attack, name in CURVES.items() if attack in self.attacks and self.strengths}
 
+    def _attacked(self, model: StudyModel, attack: str, **changes: Any) -> BundleModel:
+        overrides = {**self._evaluation, **changes}
+        return BundleModel(bundle=self.bundle, checkpoint=self.checkpoint(model), attack=attack, overrides=overrides)
+
     def _strength(self, attack: str) -> float:
         """Return the strength that the bundle has for an attack."""
-        run = BenchmarkRun(
-            bundle=self.bundle, checkpoint=self.checkpoint(self.models[0]), attack=attack, overrides=self._evaluation
-        )
-        return float(run.get(CURVES[attack]))
+        return float(self._attacked(self.models[0], attack).get(CURVES[attack]))
 
-    def _curve_points(self) -> Iterator[tuple[StudyModel, float, BenchmarkRun]]:
+    def _curve_points(self) -> Iterator[tuple[StudyModel, float, BundleModel]]:
         """Yield the runs of all curves with model and strength in grey levels; the bundle's is measured anyway."""
         for attack, name in self._curves().items():
             base = self._strength(attack)
             for model in self.models:
                 for value in [base * factor for factor in self.strengths if factor != 1]:
-                    yield (
-                        model,
-                        GREY[name] * value,
-                        BenchmarkRun(
-                            bundle=self.bundle,
-                            checkpoint=self.checkpoint(model),
-                            attack=attack,
-                            overrides={**self._evaluation, name: value},
-                        ),
-                    )
+                    yield model, GREY[name] * value, self._attacked(model, attack, **{name: value})
 
-    def _result(self, run: BenchmarkRun) -> Result | None:
+    def _result(self, run: BundleModel) -> Result | None:
         """Return a result of the benchmark, if a case could be measured."""
         folder = self.benchmark_folder / "results"
         path = folder / run.model / f"{run.attack}.json"
@@ -417,6 +390,5 @@ def _is_said(name: str, said: Sequence[str]) -> bool:
 
 def _content(case: Mapping[str, Any]) -> str:
     """Return the name of a case and the hashes of its files."""
-    paths = [case[name] if isinstance(case[name], (list, tuple)) else [case[name]] for name in ("image", "label")]
-    hashes = ["+".join(sha256(path) if Path(path).is_file() else "missing" for path in one) for one in paths]
-    return " ".join([file_name(paths[0][0]), *hashes])
+    hashes = ["+".join(one or "missing" for one in several) for several in listed_files(case, {}).values()]
+    return " ".join([listed_name(case), *hashes])

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import zipfile
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,15 +20,12 @@ from vafa_monai.data.files import set_aside
 from vafa_monai.runs.run_log import RunLog, sentence_of
 
 __all__ = [
-    "MEETING",
-    "PATIENCE",
     "Item",
     "Processes",
     "TimeLeft",
     "Work",
     "WorkOutcome",
     "claimed",
-    "launched_processes",
     "require_own",
     "whole_or_aside",
 ]
@@ -48,10 +45,12 @@ class WorkOutcome:
     Args:
         files: files of its report by name; empty in all processes but the first.
         failures: cases that failed, each with model, attack, case and error.
+        more: the result of each further run of a benchmark as a document, ``None`` where all cases failed.
     """
 
     files: Mapping[str, Path] = field(default_factory=dict)
     failures: Sequence[Mapping[str, Any]] = ()
+    more: Sequence[Mapping[str, Any] | None] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +68,7 @@ class Item(Generic[T]):
         failed: the line of an item that failed, given the sentence of the error and the time left.
     """
 
-    key: Hashable
+    key: Any
     kind: str
     cost: float = 1.0
     find: Callable[[], T | None] = lambda: None
@@ -80,7 +79,7 @@ class Item(Generic[T]):
 
 
 class Work:
-    """Find or make items one after the other, and tell each.
+    """Find or make items one after the other, and tell each; one that fails costs the others nothing.
 
     Args:
         items: all that this process is to do.
@@ -92,16 +91,13 @@ class Work:
         self.log = log
         self.failures: dict[Any, str] = {}
 
-    def do(self, item: Item[T]) -> T:
-        """Return what an item is; an error ends the work."""
-        made, told = self._find_or_make(item)
-        self.log.say(told(made, self.left))
-        return made
-
-    def attempt(self, item: Item[T]) -> T | None:
-        """Return what an item is, or nothing if it fails, which is listed and costs the others nothing."""
+    def do(self, item: Item[T]) -> T | None:
+        """Return what an item is, or nothing if it fails, which is listed."""
+        start = time.perf_counter()
         try:
-            made, told = self._find_or_make(item)
+            made = item.find()
+            found = made is not None
+            made = item.make() if made is None else made
         except (Exception, SystemExit) as error:
             if isinstance(error, SystemExit) and not isinstance(error.code, str):
                 raise
@@ -109,24 +105,17 @@ class Work:
             self.give_up(item, sentence_of(error))
             self.log.say(item.failed(self.failures[item.key], self.left))
             return None
-        self.log.say(told(made, self.left))
+        if found:
+            self.left.skip(item.kind, item.cost)
+        else:
+            self.left.done(item.kind, item.cost, time.perf_counter() - start)
+        self.log.say((item.before if found else item.told)(made, self.left))
         return made
 
     def give_up(self, item: Item[Any], sentence: str) -> None:
         """List an item as failed."""
         self.failures[item.key] = sentence
         self.left.skip(item.kind, item.cost)
-
-    def _find_or_make(self, item: Item[T]) -> tuple[T, Callable[[T, TimeLeft], str]]:
-        """Return what an item is, and what tells it."""
-        found = item.find()
-        if found is not None:
-            self.left.skip(item.kind, item.cost)
-            return found, item.before
-        start = time.perf_counter()
-        made = item.make()
-        self.left.done(item.kind, item.cost, time.perf_counter() - start)
-        return made, item.told
 
 
 class TimeLeft:
@@ -189,7 +178,29 @@ class Processes:
     ranks: int = 1
     store: Any = None
 
-    def meet(self, point: str, patience: timedelta) -> None:
+    @classmethod
+    def launched(cls, say: Callable[[str], None]) -> Processes:
+        """Return the processes that ``torchrun`` started; a part of its environment that was left over is no launch."""
+        found = {name: os.environ[name] for name in LAUNCHED if name in os.environ}
+        if not {"RANK", "WORLD_SIZE"} & found.keys() or found.get("WORLD_SIZE") == "1":
+            return cls()
+        absent = [name for name in LAUNCHED if name not in found]
+        if absent:
+            left = ", ".join(f"{name}={found[name]}" for name in ("RANK", "WORLD_SIZE") if name in found)
+            say(f"one process does all: {left} in the environment is no launch by torchrun without {', '.join(absent)}")
+            return cls()
+        try:
+            rank, ranks, port = (int(found[name]) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
+        except ValueError as error:
+            raise ValueError(f"RANK, WORLD_SIZE and MASTER_PORT must be whole numbers, got {found!r}.") from error
+        if not 0 <= rank < ranks:
+            raise ValueError(f"RANK must be at least 0 and below WORLD_SIZE, got {rank} for {ranks}.")
+        hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by the launcher, else by the first process
+        host = rank == 0 and not hosted
+        store = torch.distributed.TCPStore(found["MASTER_ADDR"], port, ranks, host, MEETING, wait_for_workers=False)
+        return cls(rank, ranks, store)
+
+    def meet(self, point: str, begins: bool = False) -> None:
         """Wait until every process has come to a point; at the end only the first one waits."""
         if self.store is None:
             return
@@ -198,58 +209,24 @@ class Processes:
         if point == "end" and self.rank != 0:
             return
         try:
-            self.store.wait([f"{prefix}/{rank}" for rank in range(self.ranks)], patience)
+            self.store.wait([f"{prefix}/{rank}" for rank in range(self.ranks)], MEETING if begins else PATIENCE)
         except RuntimeError as error:
             raise ValueError(f"WORLD_SIZE must be that of processes that all came, got {self.ranks}.") from error
 
 
-def launched_processes(say: Callable[[str], None]) -> Processes:
-    """Return the processes that ``torchrun`` started; a part of its environment that was left over is no launch."""
-    found = {name: os.environ[name] for name in LAUNCHED if name in os.environ}
-    if not {"RANK", "WORLD_SIZE"} & found.keys() or found.get("WORLD_SIZE") == "1":
-        return Processes()
-    absent = [name for name in LAUNCHED if name not in found]
-    if absent:
-        left = ", ".join(f"{name}={found[name]}" for name in ("RANK", "WORLD_SIZE") if name in found)
-        say(f"one process does all: {left} in the environment is no launch by torchrun without {', '.join(absent)}")
-        return Processes()
-    try:
-        rank, ranks, port = (int(found[name]) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
-    except ValueError as error:
-        raise ValueError(f"RANK, WORLD_SIZE and MASTER_PORT must be whole numbers, got {found!r}.") from error
-    if not 0 <= rank < ranks:
-        raise ValueError(f"RANK must be at least 0 and below WORLD_SIZE, got {rank} for {ranks}.")
-    hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by the launcher, else by the first process
-    host = rank == 0 and not hosted
-    store = torch.distributed.TCPStore(found["MASTER_ADDR"], port, ranks, host, MEETING, wait_for_workers=False)
-    return Processes(rank, ranks, store)
-
-
 @contextmanager
 def claimed(folder: Path, what: str, rank: int | None = None) -> Iterator[None]:
-    """Hold a folder for this process alone, or for each rank once.
-
-    Raises:
-        ValueError: if another process holds it.
-    """
+    """Hold a folder for this process alone, each rank by a lock of its own; refuse one that another process holds."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / (f".{what}.lock" if rank is None else f".{what}.{rank}.lock"))
     try:
-        lock.acquire(timeout=0)
+        with FileLock(folder / (f".{what}.lock" if rank is None else f".{what}.{rank}.lock"), timeout=0):
+            yield
     except Timeout:
         raise ValueError(f"output must have one {what} at a time, got {str(folder)!r}, which has.") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def require_own(folder: Path, what: str, mark: Path) -> None:
-    """Refuse a folder that holds something else, which has no mark of the work; what killed processes hid is nothing.
-
-    Raises:
-        ValueError: if it does.
-    """
+    """Refuse a folder that holds something else: no mark of the work, but more than what killed processes hid."""
     there = folder.iterdir() if folder.is_dir() and not mark.exists() else ()
     if any(not path.name.startswith(".") for path in there):
         raise ValueError(f"output must be a new or empty folder or that of a {what}, got {str(folder)!r}.")
