@@ -22,10 +22,10 @@ NAMES = {
         split_blocks
     """,
     "vafa_monai.losses": """
-        AdversarialConsistencyLoss BlockSSIMLoss CosPGDLoss FrequencyConsistencyLoss JensenShannonLoss
-        KLDivergenceLoss MarginLoss MaskedCrossEntropyLoss SegPGDLoss block_ssim block_statistics cospgd_weight
-        dice_ce frequency_consistency generalized_dice jensen_shannon kl_divergence margin masked_cross_entropy
-        segpgd_weight ssim_to_blocks
+        AdversarialConsistencyLoss BlockSSIMLoss CosPGDLoss DiceBCELoss FrequencyConsistencyLoss JensenShannonLoss
+        KLDivergenceLoss MarginLoss MaskedCrossEntropyLoss Output OutputKind SegPGDLoss block_ssim block_statistics
+        cospgd_weight dice_ce frequency_consistency generalized_dice jensen_shannon kl_divergence margin
+        masked_cross_entropy segpgd_weight ssim_to_blocks
     """,
     "vafa_monai.inferers": """
         InferredNetwork NNUNetInferer PassCounter SlidingWindowNetwork TwoPassInferer checkpointed evaluating

@@ -111,5 +111,5 @@ def test_masked_loss_leads_to_the_target(cases, trained_network):
 def test_loss_of_one_sigmoid_channel_takes_labels_of_every_type(dtype, volume, label):
     network, loss = torch.nn.Conv3d(1, 1, 3, padding=1), DiceCELoss(sigmoid=True)
     binary = (label > 0).to(torch.float32)
-    attack = PGD(eps=0.1, steps=2, loss_function=loss)
+    attack = PGD(eps=0.1, steps=2, loss_function=loss, output="sigmoid")
     assert torch.equal(attack(volume, binary.to(dtype), network), attack(volume, binary, network))

@@ -14,7 +14,7 @@ from torch import Tensor
 from vafa_monai.attacks.ascent import Ascent, GuardedNetwork, LossObjective, isolated
 from vafa_monai.attacks.validation import RANGE_TOLERANCE, require_in_range, require_range, settle
 from vafa_monai.losses.consistency import dice_ce
-from vafa_monai.losses.voxel_loss import class_indices
+from vafa_monai.losses.output import SEVERAL, Output, OutputKind, class_indices, require_loss_for, yes_or_no
 
 __all__ = ["Attack", "AttackWrapper", "GradientAttack", "LossAttack", "Network"]
 
@@ -29,14 +29,19 @@ class Attack(ABC):
     Args:
         value_range: lowest and highest intensity that the network's input can have; attacks stay inside it, and every
             strength is relative to its width.
+        output: what the channels of logits and labels mean, ``"softmax"``, ``"sigmoid"`` or a
+            :class:`vafa_monai.losses.Output`.
     """
 
     value_range: tuple[float, float] = (0.0, 1.0)
+    output: Output | str = OutputKind.SOFTMAX
 
     def __post_init__(self) -> None:
         """Refuse impossible settings."""
         settle(self)
         object.__setattr__(self, "value_range", require_range("value_range", self.value_range))
+        output = Output.of(self.output)
+        object.__setattr__(self, "output", output.kind if output == Output(output.kind) else output)
 
     def __call__(self, inputs: Tensor, targets: Tensor, network: Network) -> Tensor:
         """Attack a batch.
@@ -47,16 +52,16 @@ class Attack(ABC):
 
         Args:
             inputs: volumes of shape ``(B, C, H, W, D)``, inside ``value_range``.
-            targets: class indices of shape ``(B, 1, H, W, D)``: the truth to get away from, or the goal of a targeted
-                attack.
-            network: maps volumes to logits ``(B, classes, H, W, D)``.
+            targets: class indices of shape ``(B, 1, H, W, D)``, or 0 and 1 of shape ``(B, channels, H, W, D)`` where
+                ``output`` is of sigmoids: the truth to get away from, or the goal of a targeted attack.
+            network: maps volumes to logits ``(B, channels, H, W, D)``.
 
         Returns:
             Attacked volumes with the shape, dtype, device and metadata of ``inputs``.
 
         Raises:
             ValueError: if ``inputs`` are not 5D, not finite or outside ``value_range``, or ``targets`` do not fit them
-                or are no whole numbers.
+                or the logits, or are no labels of ``output``.
             TypeError: if ``inputs`` or what the network returns is no tensor.
             RuntimeError: if the network gives no finite loss or no gradient, so that no attack is possible, or if the
                 attack returns anything but finite volumes inside its budget and ``value_range``.
@@ -117,6 +122,11 @@ class Attack(ABC):
         return True
 
     @property
+    def of_predictions(self) -> bool:
+        """Whether targets are logits to compare those of the network with, as a loss says that takes no labels."""
+        return getattr(getattr(self, "loss_function", None), "of_predictions", False)
+
+    @property
     def width(self) -> float:
         """Width of ``value_range``."""
         return self.value_range[1] - self.value_range[0]
@@ -133,11 +143,21 @@ class Attack(ABC):
         if targets.shape[0] != inputs.shape[0] or targets.shape[2:] != inputs.shape[2:]:
             shapes = f"{tuple(targets.shape)} for inputs of shape {tuple(inputs.shape)}"
             raise ValueError(f"targets must have the batch and spatial shape of inputs, got {shapes}.")
-        if targets.shape[1] == 1:
-            class_indices(targets, name="targets")
-        elif not targets.isfinite().all():
-            raise ValueError(f"targets must be finite, got NaN or infinity in {targets.shape[1]} channels.")
+        self._check_labels(targets)
         require_in_range("inputs", inputs, self.value_range)
+
+    def _check_labels(self, targets: Tensor) -> None:
+        """Refuse targets that are no labels of the output."""
+        output, channels = Output.of(self.output), targets.shape[1]
+        if self.of_predictions:
+            if not targets.isfinite().all():
+                raise ValueError(f"targets must be finite, got NaN or infinity in {channels} channels.")
+        elif output.is_sigmoid:
+            yes_or_no(targets, name="targets")
+        elif channels == 1:
+            class_indices(output.without_ignored(targets), name="targets")
+        else:
+            raise ValueError(f"targets must have one channel of class indices, got {channels}; labels of {SEVERAL}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,21 +166,26 @@ class LossAttack(Attack):
 
     Args:
         loss_function: loss of ``(logits, targets)`` with no dimension, called for one sample at a time; the default is
-            soft Dice plus cross entropy, the loss of the published experiments. See
-            :class:`vafa_monai.attacks.ascent.LossObjective` for the methods that it may have.
+            soft Dice plus cross entropy, the loss of the published experiments, binary where ``output`` is of
+            sigmoids. See :class:`vafa_monai.attacks.ascent.LossObjective` for the methods that it may have.
         targeted: descend towards ``targets`` instead of ascending away from them.
         value_range: lowest and highest intensity that the network's input can have.
+        output: what the channels of logits and labels mean.
 
     Raises:
-        ValueError: if ``loss_function`` has an attribute ``targeted`` that differs.
+        ValueError: if ``loss_function`` has an attribute ``targeted`` that differs, or is made for another output.
     """
 
-    loss_function: Callable[[Tensor, Tensor], Tensor] = field(default_factory=dice_ce, compare=False)
+    loss_function: Callable[[Tensor, Tensor], Tensor] = field(default=None, compare=False)  # type: ignore[assignment]
     targeted: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a loss made for the other direction: it would count the voxels that are there already."""
+        """Choose a loss; refuse one made for the other direction: it would count the voxels that are there already."""
         super().__post_init__()
+        output = Output.of(self.output)
+        if getattr(self, "loss_function", None) is None:
+            object.__setattr__(self, "loss_function", dice_ce(output))
+        require_loss_for(self.loss_function, output)
         wanted = getattr(getattr(self, "loss_function", None), "targeted", self.targeted)
         if wanted != self.targeted:
             raise ValueError(f"targeted must be that of loss_function, which is {wanted!r}, got {self.targeted!r}.")
@@ -168,7 +193,7 @@ class LossAttack(Attack):
     def objective(self, targets: Tensor, network: Network) -> LossObjective:
         """Return what is raised: the loss of every sample, negative if targeted."""
         sign = -1.0 if self.targeted else 1.0
-        return LossObjective(self.loss_function, targets, network, sign, self._steps)
+        return LossObjective(self.loss_function, targets, network, sign, self._steps, Output.of(self.output))
 
     @property
     def _steps(self) -> int:
@@ -200,10 +225,11 @@ class AttackWrapper(Attack):
     Args:
         attack: the attack inside.
         value_range: that of ``attack``, which is taken where none is given.
+        output: that of ``attack``, in the same way.
 
     Raises:
         TypeError: if ``attack`` is no attack.
-        ValueError: if ``value_range`` is not that of ``attack``.
+        ValueError: if ``value_range`` or ``output`` is not that of ``attack``.
     """
 
     attack: Attack
@@ -213,9 +239,16 @@ class AttackWrapper(Attack):
         if not isinstance(self.attack, Attack):
             raise TypeError(f"attack must be an attack of vafa_monai.attacks, got {type(self.attack).__name__}.")
         super().__post_init__()
-        if self.value_range not in (self.attack.value_range, Attack.value_range):
-            raise ValueError(f"value_range must be that of attack, {self.attack.value_range}, got {self.value_range}.")
-        object.__setattr__(self, "value_range", self.attack.value_range)
+        for name in ("value_range", "output"):
+            own, inside = getattr(self, name), getattr(self.attack, name)
+            if own not in (inside, getattr(Attack, name)):
+                raise ValueError(f"{name} must be that of attack, {inside}, got {own}.")
+            object.__setattr__(self, name, inside)
+
+    @property
+    def of_predictions(self) -> bool:
+        """Whether the attack inside wants logits as targets."""
+        return self.attack.of_predictions
 
     @property
     def asks_network(self) -> bool:

@@ -20,7 +20,8 @@ from vafa_monai.attacks.pgd import CosPGD
 from vafa_monai.attacks.square_attack import SquareAttack
 from vafa_monai.attacks.vafa import VAFA
 from vafa_monai.attacks.validation import require_at_least, require_block_size, require_count, require_strength
-from vafa_monai.losses.voxel_loss import JensenShannonLoss, MaskedCrossEntropyLoss, class_logits
+from vafa_monai.losses.output import Output
+from vafa_monai.losses.voxel_loss import JensenShannonLoss, MaskedCrossEntropyLoss
 
 __all__ = ["AttackEnsemble", "EnsembleAscent", "class_dice"]
 
@@ -79,6 +80,7 @@ class AttackEnsemble(Attack):
         seed: seed of the random starts and of the black box.
         version: 1, the only one.
         value_range: lowest and highest intensity that the network's input can have.
+        output: what the channels of logits and labels mean; every member climbs and is judged accordingly.
 
     Raises:
         ValueError: if a setting is impossible, or the version unknown.
@@ -126,17 +128,21 @@ class AttackEnsemble(Attack):
 
     def _members(self) -> dict[str, Attack]:
         """Build the attacks."""
-        common: dict[str, Any] = {"value_range": self.value_range}
+        masked, divergence = (
+            MaskedCrossEntropyLoss(balanced=True, output=self.output),
+            JensenShannonLoss(output=self.output),
+        )
+        common: dict[str, Any] = {"value_range": self.value_range, "output": self.output}
         voxels = {**common, "eps": self.eps, "steps": self.steps, "seed": self.seed, "random_start": True}
         annealed = {**voxels, "schedule": ANNEALING}
         blocks = {**common, "q_max": self.q_max, "block_size": self.block_size, "steps": self.steps}
         return {
-            "apgd_masked_ce": APGD(loss_function=MaskedCrossEntropyLoss(balanced=True), **annealed),
-            "apgd_js": APGD(loss_function=JensenShannonLoss(), **annealed),
+            "apgd_masked_ce": APGD(loss_function=masked, **annealed),
+            "apgd_js": APGD(loss_function=divergence, **annealed),
             "apgd_dice_ce": APGD(**annealed),
             "cos_pgd": CosPGD(iterate="best", **voxels),
-            "frequency_pgd": FrequencyPGD(loss_function=MaskedCrossEntropyLoss(balanced=True), **blocks),
-            "vafa_audit": VAFA.preset("audit", loss_function=JensenShannonLoss(), **blocks),
+            "frequency_pgd": FrequencyPGD(loss_function=masked, **blocks),
+            "vafa_audit": VAFA.preset("audit", loss_function=divergence, **blocks),
             "square": SquareAttack(eps=self.eps, queries=self.queries, seed=self.seed, **common),
         }
 
@@ -146,8 +152,8 @@ class AttackEnsemble(Attack):
 
     def search(self, inputs: Tensor, targets: Tensor, network: Network) -> EnsembleAscent:
         """Find the attacked volumes."""
-        adv, dice = self.clip(inputs).clone(), _measure(network, inputs, targets)
-        lowest, worst = _foreground(dice), [UNHARMED] * len(inputs)
+        adv, dice = self.clip(inputs).clone(), self._measure(network, inputs, targets)
+        lowest, worst = self._foreground(dice), [UNHARMED] * len(inputs)
         members = {}
         for name, attack in self.members.items():
             alive = lowest > self.broken_at
@@ -155,48 +161,57 @@ class AttackEnsemble(Attack):
             if not alive.any():
                 continue
             volumes = attack(inputs[alive], targets[alive], network)
-            members[name][alive] = _measure(network, volumes, targets[alive])
+            members[name][alive] = self._measure(network, volumes, targets[alive])
             for sample, volume in zip(alive.nonzero().flatten().tolist(), volumes, strict=True):
-                left = _foreground(members[name][sample : sample + 1])[0]
+                left = self._foreground(members[name][sample : sample + 1])[0]
                 if left < lowest[sample] or (left == lowest[sample] and worst[sample] == UNHARMED):
                     adv[sample], lowest[sample], worst[sample] = volume, left, name
         return EnsembleAscent(adv, None, 1 - lowest, members, tuple(worst))
 
+    def _measure(self, network: Network, volume: Tensor, targets: Tensor) -> Tensor:
+        """Return the DSC that ``network`` leaves of every class."""
+        with torch.no_grad():
+            return class_dice(require_numbers(network(volume)), targets, self.output)
 
-def class_dice(logits: Tensor, targets: Tensor) -> Tensor:
+    def _foreground(self, dice: Tensor) -> Tensor:
+        """Return the mean DSC of the classes but the background, ``(B,)``."""
+        return Output.of(self.output).foreground(dice).nanmean(1)
+
+
+def class_dice(logits: Tensor, targets: Tensor, output: Output | str = "softmax") -> Tensor:
     """Return the DSC of every class, ``(B, classes)``, NaN for a class absent from the reference.
 
-    A sample whose truth is background alone has 1 for a class that is not predicted either, and 0 for an invented one.
+    A sample whose truth has no class but the background has 1 for a class that is not predicted either, and 0 for an
+    invented one. A channel of a sigmoid is a class, whatever the others are; voxels that are to be ignored do not
+    count.
 
     Args:
-        logits: of shape ``(B, classes, H, W, D)``; one channel is the logit of class 1 against 0.
-        targets: class indices of shape ``(B, 1, H, W, D)``.
+        logits: of shape ``(B, channels, H, W, D)``.
+        targets: class indices of shape ``(B, 1, H, W, D)``, or 0 and 1 in the shape of the logits for a sigmoid.
+        output: what the channels mean, see :class:`vafa_monai.losses.Output`.
+
+    Raises:
+        ValueError: if ``targets`` do not fit the logits, or are no labels of ``output``.
 
     Example:
         >>> logits, targets = torch.tensor([[2.0, 2.0], [0.0, 0.0]]), torch.tensor([0, 1])
         >>> class_dice(logits.view(1, 2, 1, 1, 2), targets.view(1, 1, 1, 1, 2))
         tensor([[0.6667, 0.0000]])
+        >>> class_dice(logits.view(1, 2, 1, 1, 2), torch.ones(1, 2, 1, 1, 2), "sigmoid")
+        tensor([[1., 0.]])
     """
-    scores, labels = class_logits(logits, targets, "targets")
-    classes = torch.arange(scores.shape[1], device=logits.device).view(1, -1, 1, 1, 1)
-    pred, truth = scores.argmax(1, keepdim=True) == classes, labels[:, None] == classes
+    output, channels = Output.of(output), logits.shape[1]
+    labels = output.indices(logits, targets, "targets")
+    truth = output.masks(labels if output.is_sigmoid else labels[:, None], channels)
+    pred = output.masks(output.predict(logits), channels)
+    if output.ignore is not None:
+        counted = targets != output.ignore
+        pred, truth = pred & counted, truth & counted
     present = truth.flatten(2).any(2)
-    unknown = ~present & present[:, 1:].any(1, keepdim=True)
+    unknown = ~present & output.foreground(present).any(1, keepdim=True)
+    if output.ignore is not None and output.ignore < channels:
+        unknown[:, output.ignore] = True
     return compute_dice(pred, truth, ignore_empty=False).masked_fill(unknown, math.nan)
-
-
-def _measure(network: Network, volume: Tensor, targets: Tensor) -> Tensor:
-    """Return the DSC that ``network`` leaves of every class; refuse one channel, which not all members can attack."""
-    with torch.no_grad():
-        logits = require_numbers(network(volume))
-    if logits.shape[1] == 1:
-        raise ValueError("network must return a channel for every class to AttackEnsemble, got 1 channel.")
-    return class_dice(logits, targets)
-
-
-def _foreground(dice: Tensor) -> Tensor:
-    """Return the mean DSC of the classes after the first, ``(B,)``."""
-    return dice[:, 1:].nanmean(1)
 
 
 def _known(dice: Tensor) -> Tensor:

@@ -184,7 +184,7 @@ class SegPGD(PGD):
     def __post_init__(self) -> None:
         """Choose the loss."""
         super().__post_init__()
-        object.__setattr__(self, "loss_function", SegPGDLoss(targeted=self.targeted))
+        object.__setattr__(self, "loss_function", SegPGDLoss(targeted=self.targeted, output=self.output))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,4 +211,4 @@ class CosPGD(PGD):
         """Choose the loss."""
         super().__post_init__()
         object.__setattr__(self, "likeness", look_up_option(self.likeness, Likeness))
-        object.__setattr__(self, "loss_function", CosPGDLoss(self.likeness, targeted=self.targeted))
+        object.__setattr__(self, "loss_function", CosPGDLoss(self.likeness, targeted=self.targeted, output=self.output))

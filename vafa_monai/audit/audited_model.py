@@ -23,7 +23,7 @@ from vafa_monai.audit.setting import AuditSettings
 from vafa_monai.inferers.inferred_network import PassCounter, evaluating
 from vafa_monai.inferers.whole_network import whole_network
 from vafa_monai.losses.consistency import dice_ce
-from vafa_monai.losses.voxel_loss import class_indices, require_channels
+from vafa_monai.losses.output import class_indices, require_channels
 
 __all__ = [
     "SLACK",

@@ -18,7 +18,7 @@ from vafa_monai.attacks.range_adapter import intensity_range, physical_width, st
 from vafa_monai.attacks.validation import LEVELS
 from vafa_monai.data.files import require_writable, sha256, write_json, write_volume
 from vafa_monai.handlers.batch import AdversarialKeys
-from vafa_monai.losses.voxel_loss import class_indices
+from vafa_monai.losses.output import class_indices
 from vafa_monai.metrics.image_quality import in_range
 from vafa_monai.results.provenance import case_name, listed_names, require_different, versions
 

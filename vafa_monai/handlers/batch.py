@@ -21,7 +21,7 @@ from vafa_monai.attacks.attack import Attack
 from vafa_monai.inferers.inferred_network import InferredNetwork, PassCounter, checkpointed, evaluating
 from vafa_monai.inferers.sliding_window_network import SlidingWindowNetwork
 from vafa_monai.inferers.whole_network import whole_network
-from vafa_monai.losses.voxel_loss import require_channels
+from vafa_monai.losses.output import require_channels
 
 __all__ = [
     "AdversarialKeys",

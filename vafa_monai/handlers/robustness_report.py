@@ -26,7 +26,7 @@ from vafa_monai.attacks.validation import LEVELS
 from vafa_monai.data.files import require_writable, sha256, whole_file, write_json
 from vafa_monai.handlers.batch import AdversarialKeys, attack_record
 from vafa_monai.handlers.metric import HausdorffDistance95, NormalizedSurfaceDice, OrganPresence, PerceptualSimilarity
-from vafa_monai.losses.voxel_loss import class_indices, require_channels
+from vafa_monai.losses.output import class_indices, require_channels
 from vafa_monai.metrics.image_quality import QUALITY_NAMES
 from vafa_monai.metrics.organ_presence import compute_organ_volumes
 from vafa_monai.metrics.radial_spectrum import radial_spectrum

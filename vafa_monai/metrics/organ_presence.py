@@ -10,7 +10,7 @@ from monai.metrics import CumulativeIterationMetric, do_metric_reduction
 from monai.utils import MetricReduction
 from torch import Tensor
 
-from vafa_monai.losses.voxel_loss import NOT_YET
+from vafa_monai.losses.output import SEVERAL
 
 __all__ = [
     "OrganPresenceMetric",
@@ -33,13 +33,13 @@ def require_masks(y_pred: Tensor, y: Tensor) -> None:
         shapes = f"{tuple(y_pred.shape)} and {tuple(y.shape)}"
         raise ValueError(f"y_pred and y must be masks of one shape (B, C, H, W, D), got {shapes}.")
     if y.shape[1] < 2:
-        raise ValueError(f"y must have one channel for each class, background first, got {y.shape[1]}; {NOT_YET}.")
+        raise ValueError(f"y must have one channel for each class, background first, got {y.shape[1]}; {SEVERAL}.")
     for name, mask in (("y_pred", y_pred), ("y", y)):
         wrong = (mask != 0) & (mask != 1)
         if wrong.any():
             raise ValueError(f"{name} must hold masks of 0 and 1, got {mask[wrong][0].item():g}.")
     if (y.sum(1, dtype=torch.int32) > 1).any():
-        raise ValueError(f"y must have one class a voxel at most, got classes that overlap; {NOT_YET}.")
+        raise ValueError(f"y must have one class a voxel at most, got classes that overlap; {SEVERAL}.")
 
 
 def require_one_hot(y_pred: Tensor, y: Tensor) -> None:
@@ -52,9 +52,9 @@ def require_one_hot(y_pred: Tensor, y: Tensor) -> None:
     """
     require_masks(y_pred, y)
     if (y.sum(1, dtype=torch.int32) != 1).any():
-        raise ValueError(f"y must have one class a voxel, background first, got voxels of none; {NOT_YET}.")
+        raise ValueError(f"y must have one class a voxel, background first, got voxels of none; {SEVERAL}.")
     if (y_pred.sum(1, dtype=torch.int32) > 1).any():
-        raise ValueError(f"y_pred must have one class a voxel at most, got classes that overlap; {NOT_YET}.")
+        raise ValueError(f"y_pred must have one class a voxel at most, got classes that overlap; {SEVERAL}.")
 
 
 def compute_organ_presence(y_pred: Tensor, y: Tensor) -> Tensor:
