@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vafa_monai.attacks import APGD, PGD, Attack, AttackEnsemble, CosPGD, SegPGD, SquareAttack
 from vafa_monai.attacks.ensemble import class_dice
-from vafa_monai.losses import DiceBCELoss, JensenShannonLoss, MarginLoss, MaskedCrossEntropyLoss
+from vafa_monai.losses import DiceBCELoss, JensenShannonLoss, MaskedCrossEntropyLoss
 
 SHAPE = (12, 11, 10)
 EPS, STEPS = 0.1, 20
@@ -80,7 +80,6 @@ ATTACKS = {
     "apgd": of(APGD),
     "apgd_masked_ce": of(APGD, loss_function=MaskedCrossEntropyLoss(balanced=True, output="sigmoid")),
     "apgd_js": of(APGD, loss_function=JensenShannonLoss(output="sigmoid")),
-    "apgd_margin": of(APGD, loss_function=MarginLoss(output="sigmoid")),
     "seg_pgd": of(SegPGD, iterate="best"),
     "cos_pgd": of(CosPGD, iterate="best"),
     "ensemble": of(AttackEnsemble, block_size=(4, 4, 4), queries=20),
