@@ -28,8 +28,8 @@ NAMES = {
         masked_cross_entropy segpgd_weight ssim_to_blocks
     """,
     "vafa_monai.inferers": """
-        InferredNetwork NNUNetInferer PassCounter SlidingWindowNetwork TwoPassInferer checkpointed evaluating
-        whole_network
+        InferredNetwork NNUNetInferer OutputAdapter PassCounter SlidingWindowNetwork TwoPassInferer checkpointed
+        evaluating whole_network
     """,
     "vafa_monai.transforms": """
         AdversarialPerturbation AdversarialPerturbationd BlockDCT BlockDCTd FrequencyPerturbation FrequencyPerturbationd

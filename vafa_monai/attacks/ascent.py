@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,8 +31,10 @@ __all__ = [
     "require_numbers",
     "require_restarts",
     "require_tensor",
+    "returned",
 ]
 
+MOST_PARTS = 4
 CPU_ALLOCATOR = "DefaultCPUAllocator"  # what torch says in its RuntimeError where the CPU has no memory left
 
 
@@ -67,8 +69,6 @@ class GuardedNetwork:
             logits = require_tensor(self.network(volume.clone()))
         except RuntimeError as error:
             raise ours(error, f"network must take volumes of {volume.dtype} and shape {tuple(volume.shape)}") from error
-        if not logits.is_floating_point():
-            raise TypeError(f"network must return logits of floating-point numbers, got {logits.dtype}.")
         if logits.ndim != volume.ndim or (logits.shape[0], *logits.shape[2:]) != (volume.shape[0], *volume.shape[2:]):
             shapes = f"{tuple(logits.shape)} for inputs of shape {tuple(volume.shape)}"
             raise ValueError(f"network must return logits of the batch and spatial size of its inputs, got {shapes}.")
@@ -80,10 +80,34 @@ class GuardedNetwork:
         return logits
 
 
+def returned(output: Any) -> str:
+    """Say in a few words what a network returned: its type, and what is in it.
+
+    Example:
+        >>> returned([torch.zeros(1, 2), None])
+        'list of tensor (1, 2), NoneType'
+        >>> returned({"out": torch.zeros(3)})
+        "dict of 'out': tensor (3,)"
+    """
+    if isinstance(output, Tensor):
+        return f"tensor {tuple(output.shape)}"
+    kind = type(output).__name__
+    if isinstance(output, Mapping):
+        parts = [f"{key!r}: {returned(part)}" for key, part in output.items()]
+    else:
+        parts = [returned(part) for part in output] if isinstance(output, (list, tuple)) else []
+    shown = [*parts[:MOST_PARTS], f"{len(parts) - MOST_PARTS} more"] if len(parts) > MOST_PARTS else parts
+    return f"{kind} of {', '.join(shown)}" if shown else kind
+
+
 def require_tensor(logits: Any) -> Tensor:
-    """Refuse an output of a network that is no tensor."""
+    """Refuse an output of a network that is no tensor of floating-point numbers."""
     if not isinstance(logits, Tensor):
-        raise TypeError(f"network must return one tensor of logits, got {type(logits).__name__}; is it in train mode?")
+        several = isinstance(logits, (list, tuple, Mapping))
+        remedy = "; vafa_monai.inferers.OutputAdapter takes the one of an entry" if several else ""
+        raise TypeError(f"network must return one tensor of logits, got {returned(logits)}{remedy}.")
+    if not logits.is_floating_point():
+        raise TypeError(f"network must return logits of floating-point numbers, got {logits.dtype}.")
     return logits
 
 
