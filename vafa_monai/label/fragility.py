@@ -17,6 +17,7 @@ from vafa_monai.attacks.pgd import PGD
 from vafa_monai.attacks.range_adapter import RangeAdapter
 from vafa_monai.data.weights import read_weights
 from vafa_monai.inferers.whole_network import whole_network
+from vafa_monai.losses.output import Output
 
 __all__ = ["Fragility", "prediction_change"]
 
@@ -27,7 +28,7 @@ def prediction_change(network: Network, inputs: Tensor, attack: Attack) -> float
     Args:
         network: maps volumes to logits; in eval mode.
         inputs: one volume ``(1, C, H, W, D)``, in ``value_range`` of the attack.
-        attack: the attack, untargeted.
+        attack: the attack, untargeted; its ``output`` says what the logits mean.
 
     Returns:
         1 minus the mean foreground DSC of the two predictions, in [0, 1]: 0 means that nothing moved. A prediction of
@@ -38,17 +39,13 @@ def prediction_change(network: Network, inputs: Tensor, attack: Attack) -> float
         >>> prediction_change(nn.Conv3d(1, 2, 1), torch.rand(1, 1, 4, 5, 6), Identity())
         0.0
     """
+    output = Output.of(attack.output)
     with torch.no_grad():
-        labels = _classes(network(inputs))
+        labels = output.predict(network(inputs))
     adv = attack(inputs, labels, network)
     with torch.no_grad():
-        dice = class_dice(network(adv), labels)
-    return 1.0 - dice[0, 1:].nanmean().item()
-
-
-def _classes(logits: Tensor) -> Tensor:
-    """Return the predicted classes, ``(B, 1, H, W, D)``."""
-    return (logits > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1, keepdim=True)
+        dice = class_dice(network(adv), labels, output)
+    return 1.0 - output.foreground(dice)[0].nanmean().item()
 
 
 @dataclass(frozen=True, kw_only=True)
