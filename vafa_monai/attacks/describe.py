@@ -18,7 +18,8 @@ __all__ = ["describe"]
 def describe(attack: Any) -> dict[str, Any]:
     """Return what an attack is as JSON: its import path and its settings, and so for the losses and attacks in them.
 
-    An output of softmax is not named: what was written before there was another describes the same attack.
+    An output of softmax and channels that are all of them are not named: what was written before there were others
+    describes the same attack.
 
     Example:
         >>> from vafa_monai.attacks import GaussianNoise
@@ -47,8 +48,9 @@ def _settings(value: Any) -> dict[str, Any]:
 
 
 def _usual(value: Any, name: str) -> bool:
-    """Tell whether a setting is the output of softmax."""
-    return name == "output" and getattr(value, name) in (Output(), OutputKind.SOFTMAX)
+    """Tell whether a setting is the output of softmax, or that of no choice of channels."""
+    found = getattr(value, name)
+    return (name == "output" and found in (Output(), OutputKind.SOFTMAX)) or (name == "channels" and found is None)
 
 
 def _short(value: Any) -> Any:

@@ -53,11 +53,11 @@ class VoxelAttack(GradientAttack):
     def _ball(self, inputs: Tensor, run: int = 0) -> VoxelBall:
         """Return what may change; every run but the first starts at a random point."""
         offset = self._offset(inputs, self.seed + run) if self.random_start or run else None
-        return VoxelBall(inputs, self.eps * self.width, self.value_range, offset, self.norm)
+        return VoxelBall(inputs, self.eps * self.width, self.one_range, offset, self.norm)
 
     def excess(self, clean: Tensor, adv: Tensor) -> Tensor:
         """Return by how much each sample is beyond the budget, ``(B,)``."""
-        return VoxelBall(clean, self.eps * self.width, self.value_range, norm=self.norm).excess(adv)
+        return VoxelBall(clean, self.eps * self.width, self.one_range, norm=self.norm).excess(adv)
 
     def _offset(self, inputs: Tensor, seed: int) -> Tensor:
         """Return a random point of the ball of radius 1."""

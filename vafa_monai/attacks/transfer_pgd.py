@@ -139,6 +139,6 @@ class TransferPGD(PGD):
             **settings,
             probability=self.diversity,
             least_share=self.least_share,
-            fill=self.value_range[0],
+            fill=self.one_range[0],
             seed=self.seed,
         )

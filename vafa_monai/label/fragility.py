@@ -12,6 +12,7 @@ from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
 from vafa_monai.attacks.attack import Attack, Network
+from vafa_monai.attacks.channel_units import is_one_range
 from vafa_monai.attacks.ensemble import class_dice
 from vafa_monai.attacks.pgd import PGD
 from vafa_monai.attacks.range_adapter import RangeAdapter
@@ -76,9 +77,11 @@ class Fragility:
         """Return how far the prediction of an image file moves, in [0, 1]."""
         volume = self._get("preprocessing")({"image": str(image)})["image"]
         inputs = torch.as_tensor(volume, dtype=torch.float32, device=self.device)[None]
-        low, high = self.attack.value_range
-        inside = low <= inputs.min() and inputs.max() <= high
-        return prediction_change(self.network, inputs, self.attack if inside else RangeAdapter(attack=self.attack))
+        fits = not is_one_range(self.attack.value_range)  # a range a channel is meant as it is
+        if not fits:
+            low, high = self.attack.one_range
+            fits = bool(low <= inputs.min() and inputs.max() <= high)
+        return prediction_change(self.network, inputs, self.attack if fits else RangeAdapter(attack=self.attack))
 
     @cached_property
     def network(self) -> nn.Module:
