@@ -112,4 +112,6 @@ def test_ensemble_judges_by_the_dice_of_the_regions(task):
     with torch.no_grad():
         dice = class_dice(network(found.adv), regions, "sigmoid")
     torch.testing.assert_close(1 - found.objective, dice.mean(1))
-    assert len(found.details()[0]["worst_dice"]) == regions.shape[1]
+    worst = found.details()[0]["worst_dice"]
+    assert worst[0] is None  # the background, which is none
+    assert len(worst) == 1 + regions.shape[1]

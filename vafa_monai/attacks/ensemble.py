@@ -38,21 +38,31 @@ class EnsembleAscent(Ascent):
         members: DSC of every class, ``(B, classes)``, by the name of the member; NaN for a class absent from a sample,
             and everywhere if the sample was broken before the member's turn.
         worst_member: the member whose volume is returned, sample by sample; ``"none"`` is the clean volume.
+        output: what the classes are.
     """
 
     members: Mapping[str, Tensor] = field(default_factory=dict)
     worst_member: tuple[str, ...] = ()
+    output: Output = Output()  # noqa: RUF009 - it is immutable
 
     def details(self) -> list[dict[str, Any]]:
-        """Return for every sample, as JSON: the DSC of each member, its worst member, the worst DSC of each class."""
+        """Return for every sample, as JSON: the DSC of each member, its worst member, the worst DSC of each class.
+
+        The background is first, with nothing where there is none.
+        """
         return [
             {
-                "members": {name: {"dice": _row(dice[sample])} for name, dice in self.members.items()},
+                "members": {name: {"dice": self._row(dice[sample])} for name, dice in self.members.items()},
                 "worst_member": worst,
-                "worst_dice": _row(torch.stack([_known(dice[sample]) for dice in self.members.values()]).amin(0)),
+                "worst_dice": self._row(torch.stack([_known(dice[sample]) for dice in self.members.values()]).amin(0)),
             }
             for sample, worst in enumerate(self.worst_member)
         ]
+
+    def _row(self, dice: Tensor) -> list[float | None]:
+        """Return DSC as JSON."""
+        row = [round(value, 6) if math.isfinite(value) else None for value in dice.tolist()]
+        return self.output.background_first(row, None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +176,7 @@ class AttackEnsemble(Attack):
                 left = self._foreground(members[name][sample : sample + 1])[0]
                 if left < lowest[sample] or (left == lowest[sample] and worst[sample] == UNHARMED):
                     adv[sample], lowest[sample], worst[sample] = volume, left, name
-        return EnsembleAscent(adv, None, 1 - lowest, members, tuple(worst))
+        return EnsembleAscent(adv, None, 1 - lowest, members, tuple(worst), Output.of(self.output))
 
     def _measure(self, network: Network, volume: Tensor, targets: Tensor) -> Tensor:
         """Return the DSC that ``network`` leaves of every class."""
@@ -217,8 +227,3 @@ def class_dice(logits: Tensor, targets: Tensor, output: Output | str = "softmax"
 def _known(dice: Tensor) -> Tensor:
     """Return DSC with infinity for NaN, which no minimum takes."""
     return dice.masked_fill(dice.isnan(), math.inf)
-
-
-def _row(dice: Tensor) -> list[float | None]:
-    """Return DSC as JSON."""
-    return [round(value, 6) if math.isfinite(value) else None for value in dice.tolist()]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from monai.utils import StrEnum, look_up_option
@@ -20,6 +21,7 @@ __all__ = [
     "yes_or_no",
 ]
 
+T = TypeVar("T")
 AUTO = "auto"
 SEVERAL = 'one channel, or several classes a voxel, are output="sigmoid"'
 
@@ -149,6 +151,17 @@ class Output:
             return values
         kept = [index for index in range(values.shape[-1]) if index != self.background]
         return values[..., kept]
+
+    def background_first(self, values: Sequence[T], absent: T) -> list[T]:
+        """Return one value a class in the order of documents: first that of the background, or ``absent``.
+
+        Example:
+            >>> [one.background_first("abc", "-") for one in (Output(background=2), Output("sigmoid"))]
+            [['c', 'a', 'b'], ['-', 'a', 'b', 'c']]
+        """
+        if self.background is None:
+            return [absent, *values]
+        return [values[self.background], *(one for index, one in enumerate(values) if index != self.background)]
 
     def counted(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits and labels of one sample without the voxels that are ignored, ``(1, channels, voxels)`` then.
