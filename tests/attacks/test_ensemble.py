@@ -169,6 +169,15 @@ def test_class_dice_of_sigmoids_is_that_of_monai_for_regions_that_overlap(channe
         torch.testing.assert_close(class_dice(logits, labels, "sigmoid"), expected)
 
 
+def test_dice_of_one_sigmoid_is_that_of_two_classes_whose_difference_it_takes(cases, trained_network):
+    inputs, targets = cases
+    with torch.no_grad():
+        two = trained_network(inputs)[:, :2]
+    labels = targets.clamp_max(1)
+    found = class_dice(two[:, 1:] - two[:, :1], labels, "sigmoid")
+    torch.testing.assert_close(found, class_dice(two, labels)[:, 1:])
+
+
 def test_background_is_the_class_that_is_said():
     """A truth of class 1 alone: it is an organ unless it is the background."""
     logits, labels = torch.tensor([[0.0, 0.0], [1.0, 1.0]]).view(1, 2, 1, 1, 2), torch.ones(1, 1, 1, 1, 2)

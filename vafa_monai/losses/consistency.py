@@ -242,7 +242,8 @@ class AdversarialConsistencyLoss(_Loss):
         logits, labels = _finest(input), _finest(target)
         refuse_unfit_loss(self.loss_function, logits.shape[1], self.output)
         if self.output.is_sigmoid:
-            yes_or_no(labels)
+            yes_or_no(labels)  # no loss of channels takes integers
+            target = target.to(logits.dtype) if isinstance(target, Tensor) else [one.to(logits.dtype) for one in target]
         elif labels.shape[1] == 1:
             class_indices(labels, max(logits.shape[1], 2))
         clean = min(_half(len(logits)), _half(len(labels))) if clean is None else clean
