@@ -192,7 +192,7 @@ NO_LOGITS = {
     "infinity": (lambda self, x: self.layers(x) + float("inf"), r"must .*finite.*, got"),
     "half": (lambda self, x: self.layers.half()(x), "network must take volumes of torch.float32 and shape"),
     "raises": (lambda self, x: self.layers(x[:, :0]), "network must take volumes of torch.float32 and shape"),
-    "one channel": (lambda self, x: self.layers(x)[:, :1], r"must return one channel for each class.*, got 1; one"),
+    "one channel": (lambda self, x: self.layers(x)[:, :1], r"one channel for each class.*, got 1|softmax of 1 channel"),
 }
 NO_GRADIENT = {
     "no_grad": (torch.no_grad()(lambda self, x: self.layers(x)), NONE),

@@ -114,6 +114,8 @@ def test_loss_of_one_sigmoid_channel_takes_labels_of_every_type(dtype, volume, l
     binary = (label > 0).to(torch.float32)
     attack = PGD(eps=0.1, steps=2, loss_function=loss, output="sigmoid")
     assert torch.equal(attack(volume, binary.to(dtype), network), attack(volume, binary, network))
+    plain = PGD(eps=0.1, steps=2, loss_function=loss)  # the loss says what the channel is
+    assert torch.equal(plain(volume, binary.to(dtype), network), attack(volume, binary, network))
 
 
 @pytest.mark.parametrize("kind", [None, MaskedCrossEntropyLoss, GeneralizedDiceLoss], ids=str)

@@ -153,7 +153,7 @@ SIGMOIDS = [DiceLoss(sigmoid=True), DiceCELoss(sigmoid=True), nn.BCEWithLogitsLo
 def test_a_softmax_of_one_channel_is_refused(loss):
     refuse_unfit_loss(loss, channels=2)
     with pytest.raises(
-        ValueError, match=rf"loss_function must not take the softmax .*, got {type(loss).__name__}; take"
+        ValueError, match=rf"loss_function must not take the softmax .*, got {type(loss).__name__}; say"
     ):
         refuse_unfit_loss(loss, channels=1)
     with pytest.raises(

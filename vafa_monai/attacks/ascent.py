@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vafa_monai.attacks.norm import Move, SteepestMove
 from vafa_monai.attacks.validation import require_count
-from vafa_monai.losses.output import Output, refuse_unfit_loss, require_channels
+from vafa_monai.losses.output import Output, refuse_unfit_loss
 
 __all__ = [
     "Ascent",
@@ -250,15 +250,15 @@ class LossObjective:
 
     def _require_fit(self, channels: int) -> None:
         """Refuse logits, targets and a loss that do not agree on what the channels are."""
-        require_channels(channels, output=self.output)
         refuse_unfit_loss(self.loss_function, channels, self.output)
         if getattr(self.loss_function, "of_predictions", False):
             return
         if self.output.is_sigmoid and self.targets.shape[1] != channels:
             rule = f'have the {channels} channels of the network under output="sigmoid"'
             raise ValueError(f"targets must {rule}, got {self.targets.shape[1]}.")
-        if not self.output.is_sigmoid and self.highest_label >= channels:
-            raise ValueError(f"targets must hold class indices from 0 to {channels - 1}, got {self.highest_label:g}.")
+        classes = max(channels, 2)  # a loss of one's own may know what one channel is
+        if not self.output.is_sigmoid and self.highest_label >= classes:
+            raise ValueError(f"targets must hold class indices from 0 to {classes - 1}, got {self.highest_label:g}.")
 
     def _of_samples(self, loss_function: Callable[[Tensor, Tensor], Tensor], logits: Tensor) -> Tensor:
         """Return the signed loss of every sample, ``(B,)``."""

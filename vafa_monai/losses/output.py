@@ -271,7 +271,7 @@ def refuse_unfit_loss(loss_function: Callable[..., Tensor], channels: int, outpu
     entropy = parts[:1] if channels == 1 else parts  # DiceCELoss takes the binary one for one channel
     if softmax or any(isinstance(part, nn.CrossEntropyLoss) for part in entropy):
         if channels == 1:
-            remedy = "take a loss with sigmoid=True, or one of vafa_monai.losses"
+            remedy = 'say output="sigmoid", and take its default or another loss with sigmoid=True'
             raise ValueError(f"loss_function must not take the softmax of 1 channel, got {kind}; {remedy}.")
         if output.is_sigmoid:
             remedy = "take vafa_monai.losses.DiceBCELoss, or another with sigmoid=True"
