@@ -123,7 +123,7 @@ class Attack(ABC):
         """Return lowest and highest intensity allowed, each ``(B, C, 1, 1, 1)`` or ``(B, 1, 1, 1, 1)``."""
         if self.channels is not None or not is_one_range(self.value_range):
             return channel_limits(clean, self.value_range, self.channels)
-        low, high = (clean.new_full((len(clean), 1, 1, 1, 1), bound) for bound in self.value_range)
+        low, high = (clean.new_full((len(clean), 1, 1, 1, 1), bound) for bound in self.one_range)
         return low, high
 
     def beyond(self, clean: Tensor, adv: Tensor) -> Tensor:

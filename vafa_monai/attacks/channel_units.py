@@ -77,7 +77,7 @@ def require_channel_ranges(
     if channels is not None and max(channels) >= count:
         raise ValueError(f"channels must be from 0 to {count - 1}, those of {name}, got {max(channels)}.")
     if is_one_range(value_range) and channels is None:
-        require_in_range(name, volume, value_range)
+        require_in_range(name, volume, value_range)  # type: ignore[arg-type]
         return
     for channel in range(count):
         own: Any = value_range if is_one_range(value_range) else value_range[channel]

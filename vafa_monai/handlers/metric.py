@@ -34,7 +34,7 @@ class _OneHotHandler(IgniteMetricHandler):
     def update(self, output: Sequence[Tensor]) -> None:
         """Take predictions and labels of an iteration, stacked or in a list."""
         for y_pred, y in zip(*output[:2], strict=True):
-            require_one_hot(*(torch.as_tensor(part)[None] for part in (y_pred, y)), self.output)
+            require_one_hot(torch.as_tensor(y_pred)[None], torch.as_tensor(y)[None], self.output)
         super().update(output)
 
 

@@ -75,8 +75,8 @@ def case_snapshot(
     volumes = _snapshot_volumes(case, output, Output.of(kind))
     middle = volumes["adv"].shape[-1] // 2
     slices = {name: volume[..., middle] for name, volume in volumes.items()}
-    shown = value_range if value_range is None or is_one_range(value_range) else value_range[0]
-    low, high = (volumes["clean"].min(), volumes["clean"].max()) if shown is None else shown  # type: ignore[misc]
+    shown: Any = value_range if value_range is None or is_one_range(value_range) else value_range[0]
+    low, high = (volumes["clean"].min(), volumes["clean"].max()) if shown is None else shown
     units = {name: (volumes[name] - low) / ((high - low) or 1) for name in ("clean", "adv")}
     return slices | small_volume(volumes | units, _spacing(case[CommonKeys.IMAGE]))
 

@@ -159,7 +159,7 @@ class Output:
             >>> [one.background_first("abc", "-") for one in (Output(background=2), Output("sigmoid"))]
             [['c', 'a', 'b'], ['-', 'a', 'b', 'c']]
         """
-        if self.background is None:
+        if not isinstance(self.background, int):
             return [absent, *values]
         return [values[self.background], *(one for index, one in enumerate(values) if index != self.background)]
 
