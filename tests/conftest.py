@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
+import multiprocessing
 import os
+import runpy
 import shutil
 import signal
+import socket
+import sys
 import time
-from collections.abc import Callable
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -384,6 +391,83 @@ def write_two_models(write_result):
     for model, attacks in scores.items():
         for attack, dice in attacks.items():
             write_result(model, attack, dice, role="control" if attack.startswith("identity") else "attack")
+
+
+# Processes
+
+
+class Fork:
+    """A copy of this process that does what ``python -m`` does; it need not import anything first, which takes seconds.
+
+    It is used like ``subprocess.Popen``. What it says is one text, and it never sees a GPU, which cannot be forked.
+    """
+
+    def __init__(self, words: Sequence[object], cwd: Path, log: Path, **variables: object) -> None:
+        arguments = ([str(word) for word in words], cwd, log, {name: str(value) for name, value in variables.items()})
+        self.log, self._process = log, multiprocessing.get_context("fork").Process(target=run_module, args=arguments)
+        self._process.start()
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def communicate(self, timeout: float = 300) -> tuple[str, None]:
+        self._process.join(timeout)
+        self._process.kill()  # what has ended takes no notice
+        return self.log.read_text(), None
+
+
+def run_module(words: list[str], cwd: Path, log: Path, variables: dict[str, str]) -> None:
+    """Run a module by its name with its arguments, and tell what it says to a file."""
+    with log.open("w", buffering=1) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        sys.stdout = sys.stderr = sys.__stderr__ = file
+        logging.raiseExceptions = False  # handlers of this process write to what the fork has closed
+        warnings.simplefilter("ignore")
+        torch.cuda.is_available = lambda: False
+        os.environ.update(variables)
+        os.chdir(cwd)
+        sys.path.insert(0, str(cwd))
+        sys.argv = list(words)
+        try:
+            runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+        except SystemExit as end:  # whose sentence the interpreter would tell
+            file.write("" if isinstance(end.code, int | None) else f"{end.code}\n")
+            raise SystemExit(end.code if isinstance(end.code, int | None) else 1) from None
+        except Exception:
+            traceback.print_exc(file=file)
+            raise SystemExit(1) from None
+
+
+@pytest.fixture(scope="session")
+def fork_python(tmp_path_factory) -> Callable[..., Fork]:
+    """Return what starts ``python -m`` with some words in a folder, as a :class:`Fork`."""
+    numbers, folder = count(), tmp_path_factory.mktemp("logs")
+
+    def begin(words: Sequence[object], cwd: Path, **variables: object) -> Fork:
+        return Fork(words, cwd, folder / f"{next(numbers)}.log", **variables)
+
+    return begin
+
+
+@pytest.fixture(scope="session")
+def fork_ranks(fork_python) -> Callable[..., tuple[int, str]]:
+    """Return what runs ``python -m`` as the two processes of ``torchrun``; it returns a code and their text."""
+
+    def run(words: Sequence[object], cwd: Path) -> tuple[int, str]:
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        about = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+        ranks = [fork_python(words, cwd, RANK=rank, LOCAL_RANK=rank, **about) for rank in range(2)]
+        told = "\n".join(rank.communicate()[0] for rank in ranks)
+        return max(abs(rank.returncode) for rank in ranks), told
+
+    return run
 
 
 # Killed

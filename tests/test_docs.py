@@ -50,7 +50,7 @@ def environment(folder):
 
 
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{name}.md" for name in PAGES)])
-def test_python_blocks_run(page, tmp_path):
+def test_python_blocks_run(page, fork_python, tmp_path):
     texts = []
     for language, file, text in blocks(page):
         if file:
@@ -59,10 +59,10 @@ def test_python_blocks_run(page, tmp_path):
         elif language == "python":
             texts.append(text)
     each = "".join(f"exec(compile({text!r}, 'block {number}', 'exec'), {{}})\n" for number, text in enumerate(texts))
-    finished = subprocess.run(
-        [sys.executable, "-c", each], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True
-    )
-    assert finished.returncode == 0, finished.stderr[-3000:]
+    (tmp_path / "blocks_of_the_page.py").write_text(each)
+    process = fork_python(["blocks_of_the_page"], tmp_path, PATH=environment(tmp_path)["PATH"])
+    told, _ = process.communicate()
+    assert process.returncode == 0, told[-3000:]
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *(f"docs/{name}.md" for name in PAGES + READ_ONLY)])

@@ -22,14 +22,14 @@ NAMES = {
         split_blocks
     """,
     "vafa_monai.losses": """
-        AdversarialConsistencyLoss BlockSSIMLoss CosPGDLoss FrequencyConsistencyLoss JensenShannonLoss
-        KLDivergenceLoss MarginLoss MaskedCrossEntropyLoss SegPGDLoss block_ssim block_statistics cospgd_weight
-        dice_ce frequency_consistency generalized_dice jensen_shannon kl_divergence margin masked_cross_entropy
-        segpgd_weight ssim_to_blocks
+        AdversarialConsistencyLoss BlockSSIMLoss CosPGDLoss DiceBCELoss FrequencyConsistencyLoss JensenShannonLoss
+        KLDivergenceLoss MarginLoss MaskedCrossEntropyLoss Output OutputKind SegPGDLoss block_ssim block_statistics
+        cospgd_weight dice_ce frequency_consistency generalized_dice jensen_shannon kl_divergence margin
+        masked_cross_entropy segpgd_weight ssim_to_blocks
     """,
     "vafa_monai.inferers": """
-        InferredNetwork NNUNetInferer PassCounter SlidingWindowNetwork TwoPassInferer checkpointed evaluating
-        whole_network
+        InferredNetwork NNUNetInferer OutputAdapter PassCounter SlidingWindowNetwork TwoPassInferer checkpointed
+        evaluating whole_network
     """,
     "vafa_monai.transforms": """
         AdversarialPerturbation AdversarialPerturbationd BlockDCT BlockDCTd FrequencyPerturbation FrequencyPerturbationd
@@ -58,8 +58,8 @@ NAMES = {
     "vafa_monai.reports": "attack_figure build_report dice_chart",
     "vafa_monai.results": "Result load_results",
     "vafa_monai.runs": """
-        AuditProgress Benchmark BenchmarkOutcome BundleAudit BundleRun Demo DemoSettings Study StudyOutcome copy_bundle
-        shipped_bundle
+        AuditProgress Benchmark BundleAudit BundleModel BundleRun Demo DemoSettings Study WorkOutcome
+        copy_bundle shipped_bundle
     """,
     "vafa_monai.paper": "PaperTable Reproduction ReproductionSettings write_paper_table",
     "vafa_monai.sharing": "Conversion Package build_bundle_network convert_checkpoint fetch_bundle",

@@ -39,6 +39,26 @@ from vafa_monai.losses import dice_ce
 
 BLOCK = (4, 3, 5)  # divides the width of the volume, but neither its height nor its depth
 
+
+def of_sigmoids(attack: Attack) -> Attack:
+    """The same attack on a network whose channels each say yes or no, with the loss of its own."""
+    settings = {item.name: getattr(attack, item.name) for item in dataclasses.fields(attack) if item.init}
+    settings.pop("loss_function", None)
+    return type(attack)(**settings | {"output": "sigmoid"})
+
+
+def labels_of(attack: Attack, label: Tensor) -> Tensor:
+    """Three classes as they are, or as three regions that overlap."""
+    return torch.cat([label > 0, label > 1, label == 1], 1).long() if attack.output == "sigmoid" else label
+
+
+@pytest.fixture
+def label(label: Tensor, request: pytest.FixtureRequest) -> Tensor:
+    """Labels of the kind that the attack takes."""
+    given = getattr(request.node, "callspec", None)
+    return labels_of(given.params["attack"], label) if given and "attack" in given.params else label
+
+
 ATTACKS: dict[str, Attack] = {
     "vafa_authors": VAFA.preset("authors", block_size=BLOCK, steps=3),
     "vafa_paper": VAFA.preset("paper", block_size=BLOCK, steps=3),
@@ -76,6 +96,19 @@ ATTACKS: dict[str, Attack] = {
     "uniform_quantization": UniformQuantization(block_size=BLOCK),
     "random_quantization": RandomQuantization(block_size=BLOCK),
 }
+OF_SIGMOIDS = (
+    "vafa_audit",
+    "pgd_best",
+    "pgd_targeted",
+    "apgd_l2",
+    "seg_pgd",
+    "cos_pgd",
+    "transfer_pgd",
+    "frequency_pgd",
+)
+OF_SIGMOIDS += ("square", "ensemble")
+SOFTMAX = tuple(ATTACKS)
+ATTACKS |= {f"{name}_of_sigmoids": of_sigmoids(ATTACKS[name]) for name in OF_SIGMOIDS}
 ASKING = {name: attack for name, attack in ATTACKS.items() if isinstance(attack, LossAttack)}
 GRADIENT = {name: attack for name, attack in ATTACKS.items() if isinstance(attack, GradientAttack)}
 STRETCHED = ("vafa_authors", "identity_stretched")  # their change is bounded by value_range alone
@@ -87,6 +120,7 @@ def table(*names: str) -> pytest.MarkDecorator:
 
 
 every_attack = table(*ATTACKS)
+every_softmax_attack = table(*SOFTMAX)
 every_gradient_attack = table(*GRADIENT)
 every_attack_that_asks = table(*ASKING)
 
@@ -111,9 +145,10 @@ def test_shape_dtype_and_device_are_those_of_the_inputs(attack, dtype, device, v
 @pytest.mark.parametrize("size", [(1, 1, 4, 3, 5), (1, 1, 5, 2, 3), (3, 1, 7, 12, 6)], ids=str)
 def test_every_size_can_be_attacked(attack, size, tiny_network):
     inputs = torch.rand(size, generator=torch.Generator().manual_seed(0))
-    adv = attack(inputs, (inputs > 0.5).long(), tiny_network)
+    adv = attack(inputs, labels_of(attack, (inputs > 0.5).long()), tiny_network)
     assert adv.shape == inputs.shape
-    left_alone = attack == Identity() or isinstance(attack, AttackEnsemble)  # this network is wrong everywhere already
+    wrong_already = isinstance(attack, AttackEnsemble) and attack.output == "softmax"  # everywhere, of this network
+    left_alone = attack == Identity() or wrong_already
     assert torch.equal(adv, inputs) == left_alone
 
 
@@ -127,7 +162,8 @@ def test_intensities_stay_inside_value_range(attack, value_range, volume, label,
     assert adv.amax() <= high + rounding
 
 
-IN_THE_CUBE = [name for name, attack in ATTACKS.items() if getattr(attack, "norm", "") == "linf"] + ["square"]
+IN_THE_CUBE = [name for name, attack in ATTACKS.items() if getattr(attack, "norm", "") == "linf"]
+IN_THE_CUBE += ["square", "square_of_sigmoids"]
 IN_THE_CUBE.remove("n_fgsm")  # its noise is larger than eps
 IN_THE_BALL = [name for name, attack in ATTACKS.items() if getattr(attack, "norm", "") == "l2"]
 
@@ -267,7 +303,7 @@ def test_network_is_left_as_it_was(attack, mode, volume, label, normalized_netwo
 def test_network_is_left_as_it_was_when_the_attack_fails(attack, volume, label, normalized_network):
     network = normalized_network.train()
     state = {name: value.clone() for name, value in network.state_dict().items()}
-    with pytest.raises(ValueError, match="class indices"):
+    with pytest.raises(ValueError, match=r"class indices|hold 0 or 1 in each channel"):
         attack(volume, label + 1, network)
     torch.testing.assert_close(network.state_dict(), state, rtol=0, atol=0)
     assert all(parameter.requires_grad for parameter in network.parameters())
@@ -339,7 +375,7 @@ def test_no_gradient_of_a_weight_is_computed(attack, volume, label, wanted_gradi
     assert set(wanted_gradients) == {(True, False)}
 
 
-@table("square", "square_targeted")
+@table("square", "square_targeted", "square_of_sigmoids")
 def test_black_box_asks_for_no_gradient(attack, volume, label, wanted_gradients):
     attack(volume, label, ScaleNetwork())
     assert wanted_gradients == []
@@ -353,28 +389,32 @@ def test_controls_do_not_ask_the_network(attack, volume, label, tiny_network):
 # What it is good for
 
 
-def loss_of(network: nn.Module, inputs: Tensor, label: Tensor) -> float:
+def loss_of(network: nn.Module, inputs: Tensor, label: Tensor, output: str = "softmax") -> float:
     with torch.no_grad():
-        return dice_ce()(network(inputs), label).item()
+        return dice_ce(output)(network(inputs), label).item()
 
 
-def losses_of_noise(network: nn.Module, inputs: Tensor, label: Tensor, rms: Tensor) -> list[float]:
+def losses_of_noise(
+    network: nn.Module, inputs: Tensor, label: Tensor, rms: Tensor, output: str = "softmax"
+) -> list[float]:
     """Losses of the inputs under ten Gaussian noises of the root mean square ``rms``."""
     noises = torch.randn(10, *inputs.shape, generator=torch.Generator().manual_seed(0))
-    return [loss_of(network, inputs + rms * noise / noise.square().mean().sqrt(), label) for noise in noises]
+    scaled = [rms * noise / noise.square().mean().sqrt() for noise in noises]
+    return [loss_of(network, inputs + noise, label, output) for noise in scaled]
 
 
 HARMFUL = ["vafa_audit", "pgd", "pgd_random_start", "pgd_best", "pgd_l2", "bim", "fgsm"]
 HARMFUL += ["apgd", "apgd_l2", "apgd_restarts", "seg_pgd", "cos_pgd", "transfer_pgd", "n_fgsm"]
 HARMFUL += ["frequency_pgd", "frequency_pgd_band"]
+HARMFUL += [f"{name}_of_sigmoids" for name in OF_SIGMOIDS if name not in ("pgd_targeted", "square", "ensemble")]
 
 
 @table(*HARMFUL)
 def test_loss_rises_more_than_under_noise_of_the_same_size(attack, volume, label, tiny_network):
     inputs = 0.2 + 0.6 * volume  # nothing is clipped, so both changes keep their size
     adv = attack(inputs, label, tiny_network)
-    noise = losses_of_noise(tiny_network, inputs, label, (adv - inputs).square().mean().sqrt())
-    assert loss_of(tiny_network, adv, label) > np.mean(noise) + 3 * np.std(noise)
+    noise = losses_of_noise(tiny_network, inputs, label, (adv - inputs).square().mean().sqrt(), attack.output)
+    assert loss_of(tiny_network, adv, label, attack.output) > np.mean(noise) + 3 * np.std(noise)
 
 
 @table("vafa_targeted", "pgd_targeted", "seg_pgd_targeted", "cos_pgd_targeted", "square_targeted")
@@ -512,7 +552,7 @@ BAD_ARGUMENTS: dict[str, tuple[Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 }
 
 
-@every_attack
+@every_softmax_attack
 @pytest.mark.parametrize(("spoil", "match"), BAD_ARGUMENTS.values(), ids=BAD_ARGUMENTS.keys())
 def test_bad_arguments_are_refused(attack, spoil, match, volume, label, tiny_network):
     with pytest.raises(ValueError, match=match):
@@ -536,15 +576,43 @@ def test_rounding_beyond_value_range_is_allowed_and_cut(attack, volume, label, t
     assert torch.isfinite(adv).all()
 
 
-@every_attack_that_asks
+@table(*(name for name in SOFTMAX if name in ASKING))
 def test_a_label_without_a_logit_is_refused(attack, volume, label, tiny_network):
     with pytest.raises(ValueError, match=r"targets must hold class indices from 0 to 2, got 3"):
         attack(volume, label + 1, tiny_network)
 
 
+UNFIT_REGIONS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "class indices": (lambda t: 2 * t, r"targets must hold 0 or 1 in each channel of a sigmoid, got 2"),
+    "probabilities": (lambda t: t / 2, r"targets must hold 0 or 1 in each channel of a sigmoid, got 0\.5"),
+    "nan": (lambda t: t / 0, r"targets must hold 0 or 1 in each channel of a sigmoid, got (nan|inf)"),
+    "another number of channels": (
+        lambda t: t[:, :2],
+        r"targets must have the .* of input|have the 3 channels .* got 2",
+    ),
+}
+
+
+@table(*(f"{name}_of_sigmoids" for name in OF_SIGMOIDS))
+@pytest.mark.parametrize(("spoil", "match"), UNFIT_REGIONS.values(), ids=UNFIT_REGIONS)
+def test_labels_that_are_no_regions_are_refused(attack, spoil, match, volume, label, tiny_network):
+    with pytest.raises(ValueError, match=match):
+        attack(volume, spoil(label), tiny_network)
+
+
+@table(*(name for name in SOFTMAX if name in ASKING), "ensemble")
+def test_labels_of_several_channels_and_logits_of_one_are_no_softmax(attack, volume, label, tiny_network):
+    with pytest.raises(ValueError, match=r'targets must have one channel .*, got 3; .*are output="sigmoid"'):
+        attack(volume, labels_of(of_sigmoids(attack), label), tiny_network)
+    with pytest.raises(ValueError, match=r'(one channel for each class|softmax of 1 channel).*output="sigmoid"'):
+        attack(volume, label.clamp_max(1), lambda inputs: tiny_network(inputs)[:, :1])
+
+
 @every_attack_that_asks
 def test_a_network_that_returns_a_list_is_refused(attack, volume, label, tiny_network):
-    with pytest.raises(TypeError, match="network must return one tensor of logits, got list; is it in train mode"):
+    with pytest.raises(
+        TypeError, match=r"network must return one tensor of logits, got list of tensor \(\d, 3, .*\); .*OutputAdapter"
+    ):
         attack(volume, label, lambda inputs: [tiny_network(inputs)])
 
 

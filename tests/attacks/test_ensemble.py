@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vafa_monai.attacks import APGD, VAFA, AttackEnsemble, CosPGD, FrequencyPGD, SquareAttack
 from vafa_monai.attacks.ensemble import class_dice, foreground_dice
+from vafa_monai.losses import Output
 
 BLOCK = (4, 4, 4)
 
@@ -160,10 +161,45 @@ def test_dice_by_hand(predicted, truth, expected, foreground):
     torch.testing.assert_close(foreground_dice(logits, targets), torch.tensor([foreground]).float())
 
 
-def test_one_channel_is_class_1_against_0():
-    logits = torch.tensor([-1.0, 2.0, 3.0, -4.0]).view(1, 1, 1, 2, 2)
-    found = class_dice(logits, torch.tensor([0, 1, 0, 0]).view(1, 1, 1, 2, 2))
-    torch.testing.assert_close(found, torch.tensor([[4 / 5, 2 / 3]]))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_class_dice_of_sigmoids_is_that_of_monai_for_regions_that_overlap(channels):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, channels, 5, 4, 3, generator=generator)
+    truth = torch.rand(logits.shape, generator=generator) > 0.7
+    expected = DiceMetric(reduction="none")(logits > 0, truth)
+    for labels in (truth, truth.float(), truth.to(torch.uint8)):
+        torch.testing.assert_close(class_dice(logits, labels, "sigmoid"), expected)
+
+
+def test_dice_of_one_sigmoid_is_that_of_two_classes_whose_difference_it_takes(cases, trained_network):
+    inputs, targets = cases
+    with torch.no_grad():
+        two = trained_network(inputs)[:, :2]
+    labels = targets.clamp_max(1)
+    found = class_dice(two[:, 1:] - two[:, :1], labels, "sigmoid")
+    torch.testing.assert_close(found, class_dice(two, labels)[:, 1:])
+
+
+def test_background_is_the_class_that_is_said():
+    """A truth of class 1 alone: it is an organ unless it is the background."""
+    logits, labels = torch.tensor([[0.0, 0.0], [1.0, 1.0]]).view(1, 2, 1, 1, 2), torch.ones(1, 1, 1, 1, 2)
+    assert class_dice(logits, labels)[0].isnan().tolist() == [True, False]
+    assert foreground_dice(logits, labels, Output("softmax", background=1)).tolist() == [1.0]
+    assert foreground_dice(-logits, labels, Output("softmax", background=1)).tolist() == [0.0]
+
+
+def test_ignored_voxels_do_not_count():
+    logits = torch.randn(2, 3, 5, 4, 3, generator=torch.Generator().manual_seed(0))
+    labels = logits.roll(1, 2).argmax(1, keepdim=True)
+    kept = torch.arange(5).view(1, 1, 5, 1, 1) < 3
+    expected = class_dice(logits[:, :, :3], labels[:, :, :3])
+    found = class_dice(logits, labels.where(kept, 255), Output("softmax", ignore=255))
+    torch.testing.assert_close(found, expected)
+    two = class_dice(logits, labels, Output("softmax", ignore=2))
+    assert two[:, 2].isnan().all()
+    counted = labels != 2
+    by_hand = DiceMetric(reduction="none")((logits.argmax(1, keepdim=True) == 1) & counted, labels == 1)
+    torch.testing.assert_close(two[:, 1:2], by_hand)
 
 
 # What it refuses

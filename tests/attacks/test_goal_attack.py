@@ -116,6 +116,31 @@ def test_shape_dtype_range_and_metadata_are_those_of_the_inputs(dtype, volume, l
     assert torch.equal(adv.affine, inputs.affine)
 
 
+def region_network(volume):
+    """Two regions that overlap: what is bright, and what is very bright."""
+    return 20 * torch.cat([volume - 0.4, volume - 0.6], 1)
+
+
+@pytest.mark.parametrize("goal", [EraseOrgan(organ=1), GrowOrgan(organ=0, voxels=1), SwapOrgans(first=0, second=1)])
+@pytest.mark.parametrize("source", ["label", "prediction"])
+def test_goals_of_regions_that_overlap_are_reached_channel_by_channel(goal, source, cases):
+    inputs = cases[0]
+    regions = torch.cat([inputs > 0.4, inputs > 0.6], 1)
+    attack = GoalAttack(attack=APGD(eps=0.5, steps=20, targeted=True, output="sigmoid"), goal=goal, source=source)
+    found = attack.run(inputs, regions, region_network)
+    wanted, after = goal(regions.long(), "sigmoid"), (region_network(found.adv) > 0).long()
+    for sample, one in enumerate(told(found)):
+        changed = wanted[sample] != regions[sample]
+        assert one["voxels"] == changed.sum()
+        assert one["reached_before"] == 0
+        assert one["reached"] == pytest.approx(
+            (after[sample] == wanted[sample])[changed].float().mean().item(), abs=1e-6
+        )
+        assert one["organ_voxels"]["goal"] == wanted[sample][list(goal.organs)].any(0).sum()
+    if not isinstance(goal, SwapOrgans):  # no volume has the smaller region around the larger one
+        assert all(one["reached"] > 0.8 for one in told(found))
+
+
 def test_it_is_built_from_json_and_described_with_its_goal():
     config = {
         "goal": {"_target_": "vafa_monai.attacks.EraseOrgan", "organ": 1, "replacement": None},
@@ -135,6 +160,13 @@ def test_impossible_settings_are_refused(volume, label, tiny_network):
         GoalAttack(attack=PGD(), goal=GOAL)
     with pytest.raises(TypeError, match=r"goal must be a goal of vafa_monai\.attacks, got str"):
         GoalAttack(attack=TARGETED["pgd"], goal="erase")
+    with pytest.raises(ValueError, match="goal must have organs as its classes, got 0, the background"):
+        GoalAttack(attack=TARGETED["pgd"], goal=EraseOrgan(organ=0))
+    sigmoid = PGD(steps=1, targeted=True, output="sigmoid")
+    with pytest.raises(ValueError, match="goal must have classes from 0 to 2, those of the network, got 3"):
+        GoalAttack(attack=sigmoid, goal=EraseOrgan(organ=3))(volume, label.clamp_max(1), tiny_network)
+    with pytest.raises(ValueError, match="targets must have the shape of input, 0 or 1 in each channel"):
+        GoalAttack(attack=sigmoid, goal=EraseOrgan(organ=1))(volume, label.clamp_max(1), tiny_network)
     with pytest.raises(ValueError, match=r"value_range must be that of attack, \(0.0, 1.0\), got \(-1.0, 1.0\)"):
         GoalAttack(attack=TARGETED["pgd"], goal=GOAL, value_range=(-1.0, 1.0))
     with pytest.raises(ValueError, match="goal must have classes from 1 to 2, those of the network, got 7"):

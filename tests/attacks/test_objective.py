@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from monai.losses import DiceCELoss
+from monai.losses import DiceCELoss, GeneralizedDiceLoss
 
 from vafa_monai.attacks import PGD, FrequencyPGD, Iterate, ascend
 from vafa_monai.attacks.ascent import LossObjective, judge
@@ -14,6 +14,7 @@ from vafa_monai.losses import (
     JensenShannonLoss,
     MarginLoss,
     MaskedCrossEntropyLoss,
+    Output,
     SegPGDLoss,
     dice_ce,
     generalized_dice,
@@ -111,5 +112,21 @@ def test_masked_loss_leads_to_the_target(cases, trained_network):
 def test_loss_of_one_sigmoid_channel_takes_labels_of_every_type(dtype, volume, label):
     network, loss = torch.nn.Conv3d(1, 1, 3, padding=1), DiceCELoss(sigmoid=True)
     binary = (label > 0).to(torch.float32)
-    attack = PGD(eps=0.1, steps=2, loss_function=loss)
+    attack = PGD(eps=0.1, steps=2, loss_function=loss, output="sigmoid")
     assert torch.equal(attack(volume, binary.to(dtype), network), attack(volume, binary, network))
+    plain = PGD(eps=0.1, steps=2, loss_function=loss)  # the loss says what the channel is
+    assert torch.equal(plain(volume, binary.to(dtype), network), attack(volume, binary, network))
+
+
+@pytest.mark.parametrize("kind", [None, MaskedCrossEntropyLoss, GeneralizedDiceLoss], ids=str)
+def test_ignored_voxels_have_no_part_in_an_attack(kind, volume, label, tiny_network):
+    """It is the attack on the loss of the other voxels, whatever kind of loss that is."""
+    loss = {None: dice_ce, GeneralizedDiceLoss: generalized_dice}.get(kind, kind)()
+    marked = label.clone()
+    marked[:, :, :4] = 255
+    attack = PGD(steps=3, loss_function=loss, output=Output("softmax", ignore=255))
+    other = PGD(steps=3, loss_function=lambda logits, targets: loss(logits[:, :, 4:], targets[:, :, 4:]))
+    inputs, network = volume.double(), tiny_network.double()
+    torch.testing.assert_close(attack(inputs, marked, network), other(inputs, label, network))
+    with pytest.raises(ValueError, match="target must have voxels that count, got the ignored label 255 alone"):
+        attack(volume, label * 0 + 255, tiny_network.float())

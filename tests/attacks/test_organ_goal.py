@@ -10,6 +10,7 @@ from monai.bundle import ConfigParser
 
 from vafa_monai.attacks import EraseOrgan, GrowOrgan, MoveOrgan, ShrinkOrgan, SwapOrgans
 from vafa_monai.attacks.organ_goal import distance_to, fill
+from vafa_monai.losses import Output
 
 
 def line(*classes):
@@ -92,12 +93,21 @@ OBJECTIONS = [
 
 @pytest.mark.parametrize(("goal", "labels", "text"), OBJECTIONS, ids=[text for *_, text in OBJECTIONS])
 def test_goal_without_sense_is_said_and_leaves_the_labels(goal, labels, text):
-    assert goal.objection(labels[0, 0]) == text
+    assert goal.objection(labels[0]) == text
     assert torch.equal(goal(labels), labels)
 
 
 REFUSED = [
-    (lambda: EraseOrgan(organ=0), "organ must be the class of an organ, from 1 on, got 0, the background"),
+    (lambda: EraseOrgan(organ=0).require_output(Output()), "goal must have organs as its classes, got 0, the back"),
+    (
+        lambda: SwapOrgans(first=1, second=2).require_output(Output(background=2)),
+        "goal must have organs as its classes, got 2, the background",
+    ),
+    (
+        lambda: EraseOrgan(organ=1, replacement=2).require_output(Output("sigmoid")),
+        "replacement must be None for regions that overlap, got 2",
+    ),
+    (lambda: GrowOrgan(organ=1, over=[2]).require_output(Output("sigmoid")), "over must be None for regions that ov"),
     (lambda: EraseOrgan(organ=1, replacement=1), "replacement must be another class than 1, got 1"),
     (lambda: SwapOrgans(first=2, second=2), "second must be another class than 2, got 2"),
     (lambda: GrowOrgan(organ=1, over=[0, 1]), "over must be another class than 1, got 1"),
@@ -112,6 +122,28 @@ REFUSED = [
 def test_goal_that_never_makes_sense_is_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+REGIONS = torch.tensor([[0, 1, 1, 1, 1], [0, 0, 1, 1, 0]]).view(1, 2, 1, 1, 5)  # the second lies in the first
+OF_REGIONS = [
+    (EraseOrgan(organ=0), [[0, 0, 0, 0, 0], [0, 0, 1, 1, 0]]),
+    (SwapOrgans(first=0, second=1), [[0, 0, 1, 1, 0], [0, 1, 1, 1, 1]]),
+    (GrowOrgan(organ=1, voxels=1), [[0, 1, 1, 1, 1], [0, 1, 1, 1, 1]]),
+    (ShrinkOrgan(organ=0, voxels=1), [[0, 0, 1, 1, 1], [0, 0, 1, 1, 0]]),
+    (MoveOrgan(organ=1, shift=(0, 0, 1)), [[0, 1, 1, 1, 1], [0, 0, 0, 1, 1]]),
+]
+
+
+@pytest.mark.parametrize(("goal", "expected"), OF_REGIONS, ids=[type(goal).__name__ for goal, _ in OF_REGIONS])
+def test_regions_that_overlap_change_each_by_itself(goal, expected):
+    assert goal(REGIONS, "sigmoid")[0, :, 0, 0].tolist() == expected
+    assert goal.objection(REGIONS[0], "sigmoid") == ""
+
+
+def test_goal_without_sense_for_regions_is_said():
+    assert EraseOrgan(organ=0).objection(0 * REGIONS[0], "sigmoid") == "class 0 is absent"
+    assert EraseOrgan(organ=1).objection(0 * REGIONS[0] + 1, "sigmoid") == "class 1 fills the volume"
+    assert ShrinkOrgan(organ=1, voxels=3).objection(REGIONS[0], "sigmoid") == "nothing would be left of class 1"
 
 
 def test_goal_is_built_from_json():

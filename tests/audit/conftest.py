@@ -36,6 +36,8 @@ def build_subject(trained_network, other_network, session_cases):
             "surrogate": other_network,
             "splits": SPLITS,
             "batch_size": 4,
+            "name": "plain",
+            "checkpoint": {"path": "m.pt", "sha256": "0" * 64},
         }
         return AuditedModel(network or trained_network, changes.pop("cases", cases), CLASSES, **about | changes)
 

@@ -1,10 +1,9 @@
-"""A tiny dataset on disk, a copy of the bundle, and real processes that run it."""
+"""A tiny dataset on disk, a copy of the bundle, and processes that run it."""
 
 import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -34,7 +33,7 @@ TINY = {  # networks small enough for a run of seconds, by the name in the bundl
         "network_def#projection_sizes": "[8,8,8,8]",
     },
 }
-SHAPE = (20, 18, 24)
+SHAPE = (18, 16, 20)  # four windows
 
 
 def write_case(folder, kind, number, affine):
@@ -93,17 +92,26 @@ def finish(process, timeout=300):
     return process.returncode, output
 
 
-def bundle_command(overlays, overrides, folder=None, launcher=(sys.executable,)):
-    """Return the command of a chain; with ``folder`` by absolute paths, to be run from elsewhere."""
+def bundle_words(overlays, overrides, folder=None):
+    """Return what follows ``python -m`` for a chain; with ``folder`` by absolute paths, to be run from elsewhere."""
     names = [f"configs/{name}.json" for name in overlays]
     root = {} if folder is None else {"bundle_root": folder}
     files = names if folder is None else [str(folder / name) for name in names]
-    return [*launcher, "-m", "monai.bundle", "run", "--config_file", str(files), *flags(root | overrides)]
+    return ["monai.bundle", "run", "--config_file", str(files), *flags(root | overrides)]
 
 
 @pytest.fixture(scope="session")
 def dataset_dir(tmp_path_factory):
     return make_dataset(tmp_path_factory.mktemp("dataset"))
+
+
+@pytest.fixture(scope="session")
+def window_dir(dataset_dir, tmp_path_factory):
+    """The dataset cut to volumes of one window."""
+    folder = Path(shutil.copytree(dataset_dir, tmp_path_factory.mktemp("window") / "data"))
+    for path in folder.rglob("*.nii.gz"):
+        nib.save(nib.load(path).slicer[1:17, :, 2:18], path)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -135,12 +143,16 @@ def start_process():
 
 
 @pytest.fixture(scope="session")
-def start_chain():
-    """Return a function that starts a chain of configs as a real process, from the bundle's folder or elsewhere."""
+def start_chain(fork_python):
+    """Return a function that starts a chain of configs, from the bundle's folder or elsewhere.
 
-    def begin(overlays, overrides, folder, elsewhere=None, launcher=(sys.executable,)):
-        command = bundle_command(overlays, overrides, None if elsewhere is None else folder, launcher)
-        return start(command, cwd=folder if elsewhere is None else elsewhere)
+    It is a copy of this process, which has imported everything, or with a ``launcher`` a real process.
+    """
+
+    def begin(overlays, overrides, folder, elsewhere=None, launcher=()):
+        words = bundle_words(overlays, overrides, None if elsewhere is None else folder)
+        place = folder if elsewhere is None else elsewhere
+        return start([*launcher, "-m", *words], place) if launcher else fork_python(words, place)
 
     return begin
 
@@ -153,6 +165,12 @@ def run_chain(start_chain):
         return finish(start_chain(*arguments, **options))
 
     return run
+
+
+@pytest.fixture(scope="session")
+def run_chain_in_ranks(fork_ranks):
+    """Return a function that runs a chain as two processes that know each other; it returns a code and their output."""
+    return lambda overlays, overrides, folder: fork_ranks(bundle_words(overlays, overrides), folder)
 
 
 @pytest.fixture(scope="session")

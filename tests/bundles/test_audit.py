@@ -13,8 +13,8 @@ from vafa_monai.audit import CHECKS
 from vafa_monai.cli import main
 from vafa_monai.data import sha256
 from vafa_monai.reports import build_report
-from vafa_monai.runs import BundleAudit
-from vafa_monai.runs.audit import BundleModel
+from vafa_monai.runs import BundleAudit, BundleModel
+from vafa_monai.runs.audit import audit_settings
 
 FEW = {"steps": 2, "queries": 2, "restarts": 2, "eps_curve": (0, 4 / 255, 1), "steps_curve": (1, 2)}
 FEW |= {"stated_dice": 1.0}
@@ -31,11 +31,11 @@ def overrides(small):
 
 
 @pytest.fixture(scope="module")
-def audited(trained, dataset_dir, overrides, tmp_path_factory):
+def audited(trained, window_dir, overrides, tmp_path_factory):
     """Both models of a bundle, audited; what was told meanwhile."""
     folder, lines = tmp_path_factory.mktemp("audited") / trained.name, []
     shutil.copytree(trained, folder)
-    about = {"dataset_dir": dataset_dir, "settings": FEW, "overrides": overrides}
+    about = {"dataset_dir": window_dir, "settings": FEW, "overrides": overrides}
     BundleAudit(bundle=folder, checkpoints=BOTH, say=lines.append, **about).run()
     return folder, lines
 
@@ -61,7 +61,7 @@ def test_every_model_has_a_document_where_the_report_looks(audited):
     assert sum("transfer from" in line for line in lines) == 2
 
 
-def test_command_does_not_repeat_it_and_ends_by_the_verdict(audited, dataset_dir, overrides, monkeypatch, capsys):
+def test_command_does_not_repeat_it_and_ends_by_the_verdict(audited, window_dir, overrides, monkeypatch, capsys):
     folder, _ = audited
     before = {path: path.read_bytes() for path in folder.rglob("audit.json")}
     settings = [f"--{name}={value}" for name, value in {**FEW, **overrides}.items()]
@@ -70,7 +70,7 @@ def test_command_does_not_repeat_it_and_ends_by_the_verdict(audited, dataset_dir
         "--bundle",
         str(folder),
         "--dataset_dir",
-        str(dataset_dir),
+        str(window_dir),
         "--checkpoint",
         ",".join(BOTH),
         *settings,
@@ -85,9 +85,9 @@ def test_command_does_not_repeat_it_and_ends_by_the_verdict(audited, dataset_dir
     assert {path: path.read_bytes() for path in folder.rglob("audit.json")} == before
 
 
-def test_report_shows_the_audit_of_its_results(audited, small, run_chain, tmp_path):
+def test_report_shows_the_audit_of_its_results(audited, small, window_dir, run_chain, tmp_path):
     folder = shutil.copytree(audited[0], tmp_path / audited[0].name)
-    code, output = run_chain(["train", "evaluate"], {**small, "num_cases": 1}, folder)
+    code, output = run_chain(["train", "evaluate"], {**small, "num_cases": 1, "dataset_dir": str(window_dir)}, folder)
     assert code == 0, output[-3000:]
     page = build_report(folder / "eval" / "results", folder / "eval", title="Audited")["html"].read_text()
     assert "Without a bound nothing is left" in page
@@ -99,14 +99,14 @@ def test_report_shows_the_audit_of_its_results(audited, small, run_chain, tmp_pa
     [{"overrides": {"num_cases": 2}}, {"checkpoints": BOTH[:1]}, {"settings": {"steps": 3}}],
     ids=["other cases", "no second model", "other steps"],
 )
-def test_audit_made_of_something_else_is_not_taken_for_it(changes, audited, dataset_dir, overrides, monkeypatch):
+def test_audit_made_of_something_else_is_not_taken_for_it(changes, audited, window_dir, overrides, monkeypatch):
     """The second checkpoint is what perturbations are transferred from."""
 
     def begin(*_, **__):
         raise InterruptedError
 
     monkeypatch.setattr("vafa_monai.runs.audit.run_audit", begin)
-    about = {"bundle": audited[0], "dataset_dir": dataset_dir, "checkpoints": BOTH, "settings": FEW}
+    about = {"bundle": audited[0], "dataset_dir": window_dir, "checkpoints": BOTH, "settings": FEW}
     about["overrides"] = overrides
     BundleAudit(**about).run()  # as it was: nothing begins
     merged = {name: {**about[name], **value} if isinstance(value, dict) else value for name, value in changes.items()}
@@ -116,7 +116,7 @@ def test_audit_made_of_something_else_is_not_taken_for_it(changes, audited, data
 
 @pytest.mark.parametrize(("of", "again"), [("model.pt", True), ("model_vaft.pt", False)])
 def test_result_that_came_later_belongs_to_the_audit_of_its_weights(
-    of, again, audited, dataset_dir, overrides, monkeypatch, tmp_path
+    of, again, audited, window_dir, overrides, monkeypatch, tmp_path
 ):
     folder = shutil.copytree(audited[0], tmp_path / audited[0].name)
     case = {"case": "case_03", "dice": [1, 0.5, 0.5], "hd95_mm": [None] * 3, "nsd": [None] * 3}
@@ -145,7 +145,7 @@ def test_result_that_came_later_belongs_to_the_audit_of_its_weights(
         raise InterruptedError
 
     monkeypatch.setattr("vafa_monai.runs.audit.run_audit", begin)
-    about = {"bundle": folder, "dataset_dir": dataset_dir, "settings": FEW, "overrides": overrides, "checkpoints": BOTH}
+    about = {"bundle": folder, "dataset_dir": window_dir, "settings": FEW, "overrides": overrides, "checkpoints": BOTH}
     with pytest.raises(InterruptedError) if again else nullcontext():
         BundleAudit(**about).run()
     assert [(one.name, str(one.threat), one.dice) for one in found] == (
@@ -169,9 +169,10 @@ def test_stated_dice_is_that_of_the_metadata(changes, stated, copy_trained, data
     path, weights = copy_trained / "configs" / "metadata.json", copy_trained / "models" / "model.pt"
     text = json.dumps(json.loads(path.read_text()) | changes).replace('"own"', json.dumps(sha256(weights)))
     path.write_text(text)
-    model = BundleModel(copy_trained, weights, {**overrides, "dataset_dir": str(dataset_dir)})
-    assert model.settings().stated_dice == stated
-    assert model.settings(stated_dice=0.5).stated_dice == 0.5
+    overrides = {**overrides, "dataset_dir": str(dataset_dir)}
+    model = BundleModel(bundle=copy_trained, checkpoint=weights, overrides=overrides)
+    assert audit_settings(model, {}).stated_dice == stated
+    assert audit_settings(model, {"stated_dice": 0.5}).stated_dice == 0.5
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 import ast
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +30,7 @@ ANY_BATCH = {"dynamic_axes": {"image": {0: "batch"}, "pred": {0: "batch"}}}
 
 
 @pytest.fixture(scope="module", params=BUNDLES)
-def exported(request, tiny, start_process, tmp_path_factory):
+def exported(request, tiny, fork_python, tmp_path_factory):
     """Export one bundle with other weights than its first ones; return its folder, network and spatial shape."""
     folder = Path(shutil.copytree(ROOT / request.param, tmp_path_factory.mktemp("export") / request.param))
     overrides = tiny[request.param.split("_")[1]]
@@ -51,8 +50,8 @@ def exported(request, tiny, start_process, tmp_path_factory):
     ):
         if command == "onnx_export":
             pytest.importorskip("onnxscript")
-        words = ["-m", "monai.bundle", command, "network_def", "--filepath", f"models/{name}"]
-        process = start_process([sys.executable, *words, *common, *more, *flags], cwd=folder)
+        words = ["monai.bundle", command, "network_def", "--filepath", f"models/{name}"]
+        process = fork_python([*words, *common, *more, *flags], folder)
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output[-3000:]
     return folder, network, shape

@@ -1,14 +1,9 @@
-"""Every recipe as the line that ``vafa-monai harden`` prints, run by MONAI in a fork, which needs no time to import."""
+"""Every recipe as the line that ``vafa-monai harden`` prints, run by MONAI."""
 
 import json
-import logging
-import multiprocessing
-import os
-import runpy
 import shlex
 import shutil
 import sys
-import traceback
 from ast import literal_eval
 from pathlib import Path
 
@@ -21,30 +16,14 @@ from vafa_monai.runs import BundleRun
 CONFIGS = Path(__file__).parents[2] / "bundles" / "overlays"
 RECIPES = sorted(path.stem for path in (CONFIGS / "hardening").glob("*.json"))
 STRENGTHS = {"vaft": 1.0, "vaft_authors": 1.0, "frequency_pgd": 1.2, "mixed": 2.5}  # the others 2
-FORK = multiprocessing.get_context("fork")
 ONE_CASE = "$monai.data.load_decathlon_datalist(@datalist, True, 'validation')[:1]"
-SHORT = {"epochs": 1, "block_size": [8, 8, 8], "overlap": 0.0, "validate#data": ONE_CASE}
-
-
-def run_line(line, folder, log):
-    """Run ``python -m monai.bundle run …`` as a process that has imported it would."""
-    with log.open("w", buffering=1) as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        sys.stdout = sys.stderr = sys.__stderr__ = file
-        logging.raiseExceptions = False  # handlers of this process write to what the fork has closed
-        os.chdir(folder)
-        python, module, name, *words = shlex.split(line)
-        assert (python, module) == ("python", "-m")
-        sys.argv = [name, *words]
-        try:
-            runpy.run_module(name, run_name="__main__", alter_sys=True)
-        except SystemExit as end:  # whose sentence the interpreter would tell
-            file.write("" if isinstance(end.code, int) else f"{end.code}\n")
-            raise SystemExit(end.code if isinstance(end.code, int) else 1) from None
-        except Exception:
-            traceback.print_exc(file=file)
-            raise
+SHORT = {
+    "epochs": 1,
+    "validation_steps": 1,
+    "block_size": [8, 8, 8],
+    "overlap": 0.0,
+    "validate#data": ONE_CASE,
+}
 
 
 def literal(value):
@@ -68,18 +47,18 @@ def start(make_bundle, small):
 
 
 @pytest.fixture
-def harden(start, small, tmp_path):
+def harden(start, small, fork_python, tmp_path):
     """Return a function that hardens a copy; it returns the exit code, what was said and the bundle."""
 
     def run(recipe, overlays=(), folder=None, **overrides):
         copy = folder or Path(shutil.copytree(start, tmp_path / start.name, dirs_exist_ok=True))
         values = {name: literal(value) for name, value in {**small, **SHORT, **overrides}.items()}
         own = [*overlays] if recipe is None else ["harden", f"hardening/{recipe}", *overlays]
-        line = BundleRun(bundle=copy, overlays=own, overrides=values).command()
-        process = FORK.Process(target=run_line, args=(line, copy, tmp_path / "log"))
-        process.start()
-        process.join(120)
-        return process.exitcode, (tmp_path / "log").read_text(), copy
+        python, module, *words = shlex.split(BundleRun(bundle=copy, overlays=own, overrides=values).command())
+        assert (python, module) == ("python", "-m")
+        process = fork_python(words, copy)
+        told, _ = process.communicate()
+        return process.returncode, told, copy
 
     return run
 

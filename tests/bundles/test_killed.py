@@ -6,9 +6,7 @@ import shutil
 import time
 from ast import literal_eval
 from functools import partial
-from pathlib import Path
 
-import nibabel as nib
 import pytest
 
 from vafa_monai.runs import Benchmark, BundleAudit, BundleRun
@@ -19,15 +17,6 @@ FEW = {"steps": 1, "queries": 1, "restarts": 2, "eps_curve": (0, 1), "steps_curv
 TIMES = ("seconds", "command")
 MODELS = ("model", "model_vaft")
 FILES = [f"models/{model}.pt" for model in MODELS]
-
-
-@pytest.fixture(scope="module")
-def window_dir(dataset_dir, tmp_path_factory):
-    """The dataset cut to volumes of one window."""
-    folder = Path(shutil.copytree(dataset_dir, tmp_path_factory.mktemp("window") / "data"))
-    for path in folder.rglob("*.nii.gz"):
-        nib.save(nib.load(path).slicer[2:18, 1:17, 4:20], path)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from vafa_monai.attacks.ensemble import class_dice
 from vafa_monai.audit import mean_dice
 from vafa_monai.results import load_results
 from vafa_monai.runs import BundleRun, shipped_bundle
-from vafa_monai.runs.audit import BundleModel, load_subject
+from vafa_monai.runs.audit import audit_settings
+from vafa_monai.runs.bundle_model import BundleModel
 
 NAME = "synapse_unetr_segmentation"
 SPACING = np.diag([-1.1, 2.3, 4.0, 1.0])  # mm, left to right mirrored; the bundle takes 1.5, 1.5, 2.0
@@ -53,8 +54,8 @@ def measured(tmp_path_factory):
     (place / "models").mkdir(exist_ok=True)
     torch.save(nearest_class(), place / "models" / "model.pt")
     BundleRun(bundle=place, overlays=["evaluate"], overrides=overrides).run("validate#evaluator")
-    model = BundleModel(place, place / "models" / "model.pt", overrides)
-    subject = load_subject(model, model.settings())
+    model = BundleModel(bundle=place, checkpoint=place / "models" / "model.pt", overrides=overrides)
+    subject = model.audited(audit_settings(model, {}))
     return load_results(place / "eval" / "results")[0], subject
 
 

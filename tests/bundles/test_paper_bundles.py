@@ -1,8 +1,7 @@
-"""The bundles of the paper with shrunken networks on synthetic volumes: every step as a real process."""
+"""The bundles of the paper with shrunken networks on synthetic volumes."""
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -16,7 +15,6 @@ from vafa_monai.results import load_results
 pytestmark = pytest.mark.bundle
 
 ROOT = Path(__file__).parents[2] / "bundles"
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 SHORT = {"epochs": 1, "windows_per_epoch": 2, "windows_per_volume": 1, "batch_size": 1, "val_interval": 1}
 SHORT |= {"num_workers": 0, "resume_interval": 1, "attack_steps": 1}
 COARSE = {"synapse": "[12,12,12]", "acdc": "[6,6,8]"}  # mm
@@ -128,13 +126,11 @@ def test_budget_of_the_attack_is_that_of_the_bundle(chain):
     assert result["vafa_authors"].settings["attack"]["q_max"] == (10 if "acdc" in folder.name else 20)
 
 
-def test_two_ranks_harden_together(chain, run_chain, tmp_path):
+def test_two_ranks_harden_together(chain, run_chain_in_ranks, tmp_path):
     folder, _, settings = chain
     copy = Path(shutil.copytree(folder, tmp_path / folder.name))
     (copy / "models" / "model_vaft.pt").unlink()
     shutil.rmtree(copy / "eval")
-    code, output = run_chain(
-        ["train", "harden", "hardening/vaft", "multi_gpu_train"], settings, copy, launcher=TORCHRUN
-    )
+    code, output = run_chain_in_ranks(["train", "harden", "hardening/vaft", "multi_gpu_train"], settings, copy)
     assert code == 0, output[-4000:]
     assert (copy / "models" / "model_vaft.pt").is_file()

@@ -1,4 +1,4 @@
-"""The hippocampus bundles with shrunken networks, on the tiny dataset of as many classes: every step a real process."""
+"""The hippocampus bundles with shrunken networks, on the tiny dataset of as many classes."""
 
 import json
 import shutil

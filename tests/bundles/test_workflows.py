@@ -1,10 +1,8 @@
-"""Every chain of configs as a real ``python -m monai.bundle run`` process on small NIfTI files."""
+"""Every chain of configs as ``python -m monai.bundle run`` on small NIfTI files, one of each kind as a real process."""
 
 import json
 import shutil
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nibabel as nib
@@ -13,14 +11,11 @@ import pytest
 import torch
 
 from vafa_monai.results import load_results
-from vafa_monai.runs.demo import ATTACKS as ATTACKS_OF_THE_DEMO
-from vafa_monai.runs.demo import CONTROLS as CONTROLS_OF_THE_DEMO
 
 pytestmark = pytest.mark.bundle
 
 CONFIGS = Path(__file__).parents[2] / "bundles" / "mni152_unetr_segmentation" / "configs"
 EVERY_ATTACK = sorted(path.stem for path in (CONFIGS / "attacks").glob("*.json"))
-ATTACKS = [*ATTACKS_OF_THE_DEMO, *CONTROLS_OF_THE_DEMO]
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
 
@@ -48,48 +43,20 @@ def test_two_trainings_with_one_seed_give_the_same_weights(trained, make_bundle,
     assert same(weights(trained / "models" / "model.pt"), weights(again / "models" / "second.pt"))
 
 
-def test_training_killed_in_mid_epoch_continues_and_finishes(make_bundle, small, start_chain, run_chain):
-    folder = make_bundle("killed")
-    longer = small | {"epochs": 3, "windows_per_epoch": 40}
-    process = start_chain(["train"], longer, folder)
-    resume = folder / "eval" / "resume" / "model"
-    deadline = time.monotonic() + 120
-    while not (resume / "checkpoint_epoch=1.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.1)  # into the second epoch
-    process.kill()
-    process.communicate()
-    assert process.returncode == -9
-    (resume / "checkpoint_epoch=9.pt").write_bytes(b"cut off while it was written")
-    code, output = run_chain(["train"], longer, folder)
-    assert code == 0, output[-2000:]
-    assert "goes on after epoch " in output
-    assert "Epoch: 1/3" not in output
-    assert (resume / "checkpoint_epoch=3.pt").is_file()
-
-
 @pytest.fixture(scope="module")
-def evaluated(trained, small, start_chain, tmp_path_factory):
-    """Results of both models under all attacks; every second process runs from elsewhere."""
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-
-    def evaluate(job):
-        number, (model, attack) = job
-        overrides = small | {"attack_steps": 2, "ckpt_path": str(trained / "models" / f"{model}.pt")}
-        place = elsewhere if number % 2 else None
-        process = start_chain(["train", "evaluate", f"attacks/{attack}"], overrides, trained, elsewhere=place)
-        output = process.communicate(timeout=300)[0]
-        assert process.returncode == 0, output[-2000:]
-
-    jobs = [*(("model", attack) for attack in ATTACKS), ("model_vaft", "identity"), ("model_vaft", "pgd")]
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(evaluate, enumerate(jobs)))
-    return {(result.model, result.attack): result for result in load_results(trained / "eval" / "results")}
+def evaluated(trained, small, run_chain, tmp_path_factory):
+    """Results under two attacks, one of them by a real process from elsewhere."""
+    overrides = small | {"attack_steps": 2, "ckpt_path": str(trained / "models" / "model.pt")}
+    real = {"elsewhere": tmp_path_factory.mktemp("elsewhere"), "launcher": (sys.executable,)}
+    for attack, place in (("identity", {}), ("pgd", real)):
+        code, output = run_chain(["train", "evaluate", f"attacks/{attack}"], overrides, trained, **place)
+        assert code == 0, output[-2000:]
+    return {result.attack: result.document for result in load_results(trained / "eval" / "results")}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("attack", sorted(set(EVERY_ATTACK) - set(ATTACKS)))
-def test_evaluation_under_an_attack_beyond_the_demo_writes_its_result(trained, small, run_chain, attack):
+@pytest.mark.parametrize("attack", sorted(set(EVERY_ATTACK) - {"identity", "pgd"}))
+def test_evaluation_under_every_attack_writes_its_result(trained, small, run_chain, attack):
     overrides = small | {"attack_steps": 2, "ckpt_path": str(trained / "models" / "model.pt"), "model_name": "beyond"}
     if attack == "ensemble":  # its standard settings are the overlay's own
         overrides |= {"attack#steps": 2, "attack#queries": 8}
@@ -97,15 +64,18 @@ def test_evaluation_under_an_attack_beyond_the_demo_writes_its_result(trained, s
     assert code == 0, output[-2000:]
     found = json.loads((trained / "eval" / "results" / "beyond" / f"{attack}.json").read_text())
     assert found["attack"]["name"] == attack
+    assert found["attack"]["role"] == json.loads((CONFIGS / "attacks" / f"{attack}.json").read_text())["attack_role"]
     assert found["summary"]["linf_grey"] > 0
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
-def test_evaluation_under_every_attack_writes_its_result(evaluated, attack):
-    document = evaluated["model", attack].document
-    assert [case["case"] for case in document["cases"]] == ["case_03", "case_04", "case_05"]
-    assert document["attack"]["role"] == json.loads((CONFIGS / "attacks" / f"{attack}.json").read_text())["attack_role"]
-    assert (document["summary"]["linf_grey"] == 0) == (attack == "identity")
+def test_evaluation_writes_the_result_of_its_attack(evaluated):
+    assert {name: found["attack"]["role"] for name, found in evaluated.items()} == {
+        "identity": "control",
+        "pgd": "attack",
+    }
+    for name, document in evaluated.items():
+        assert [case["case"] for case in document["cases"]] == ["case_03", "case_04", "case_05"]
+        assert (document["summary"]["linf_grey"] == 0) == (name == "identity")
 
 
 def test_evaluation_without_an_attack_overlay_is_clean(trained, small, run_chain, evaluated):
@@ -113,7 +83,7 @@ def test_evaluation_without_an_attack_overlay_is_clean(trained, small, run_chain
     code, output = run_chain(["train", "evaluate"], overrides, trained)
     assert code == 0, output[-2000:]
     found = json.loads((trained / "eval" / "results" / "plain" / "identity.json").read_text())
-    assert found["summary"] == evaluated["model", "identity"].document["summary"]
+    assert found["summary"] == evaluated["identity"]["summary"]
 
 
 def test_attack_writes_volumes_reads_them_back_and_evaluates_what_it_read(
@@ -142,19 +112,13 @@ def test_attack_writes_volumes_reads_them_back_and_evaluates_what_it_read(
     ]
     assert [case["case"] for case in results[1]["cases"]] == [f"case_0{number}_image" for number in (3, 4, 5)]
     assert results[0]["summary"]["dice"] == pytest.approx(results[1]["summary"]["dice"], abs=1e-6)
-    assert results[0]["summary"]["dice"] == evaluated["model", "pgd"].document["summary"]["dice"]
+    assert results[0]["summary"]["dice"] == evaluated["pgd"]["summary"]["dice"]
 
 
-def test_inference_writes_label_maps_in_the_grid_of_the_input(trained, small, dataset_dir, start_chain, tmp_path):
-    from subprocess import run
-
+def test_inference_writes_label_maps_in_the_grid_of_the_input(trained, small, dataset_dir, run_chain, tmp_path):
     values = {key: value for key, value in small.items() if key.startswith(("network", "roi", "dataset"))}
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
-    words = [word for key, value in values.items() for word in (f"--{key}", str(value))]
-    finished = run(
-        [*command, *words, "--output_dir", str(tmp_path)], cwd=trained, capture_output=True, text=True, check=False
-    )
-    assert finished.returncode == 0, finished.stderr[-2000:]
+    code, output = run_chain(["inference"], values | {"output_dir": str(tmp_path)}, trained)
+    assert code == 0, output[-2000:]
     for number in (3, 5):  # RAS and LPS
         pred = nib.load(tmp_path / f"case_{number:02d}_pred.nii.gz")
         source = nib.load(dataset_dir / "imagesTs" / f"case_{number:02d}.nii.gz")

@@ -20,7 +20,7 @@ import torch
 
 from vafa_monai.audit import Status
 from vafa_monai.cli import COMMANDS, audit_command, data_command, main, report_command, say, share_command
-from vafa_monai.runs import Benchmark, BenchmarkOutcome, BundleAudit, BundleRun, Study, StudyOutcome, shipped_bundle
+from vafa_monai.runs import Benchmark, BundleAudit, BundleRun, Study, WorkOutcome, shipped_bundle
 
 BUNDLE = "mni152_unetr_segmentation"
 WORK = {  # what does the work, or begins it
@@ -57,8 +57,8 @@ def asked(monkeypatch):
 
     monkeypatch.setattr(BundleRun, "run", note("run", SimpleNamespace(metrics={"val_mean_dice": 0.5})))
     monkeypatch.setattr(BundleRun, "check", note("check", None))
-    monkeypatch.setattr(Benchmark, "run", note("benchmark", BenchmarkOutcome()))
-    monkeypatch.setattr(Study, "run", note("study", StudyOutcome()))
+    monkeypatch.setattr(Benchmark, "run", note("benchmark", WorkOutcome()))
+    monkeypatch.setattr(Study, "run", note("study", WorkOutcome()))
     monkeypatch.setattr(BundleAudit, "run", note("audit", {}))
     monkeypatch.setattr(BundleAudit, "verdict", lambda *_: Status.PASS)
     for module, names in WORK.items():
@@ -593,7 +593,7 @@ def mistyped(command, chance):
 def test_no_line_is_taken_with_a_name_that_nothing_knows(name, folder, asked, run, capsys):
     command, chance = COMMANDS.commands[name], random.Random(f"{name}, 0")
     before, taken = sorted(folder.rglob("*")), 0
-    for _ in range(500):
+    for _ in range(100):
         words, kind = line_of(command, chance), chance.choice(["as meant", "unknown", "odd value", "shuffled"])
         at = chance.randrange(1, len(words) + 1)
         flag = mistyped(command, chance)
@@ -612,5 +612,5 @@ def test_no_line_is_taken_with_a_name_that_nothing_knows(name, folder, asked, ru
         assert not (kind == "unknown" and flag) or (ended != 0 and asked == []), words
         assert kind != "as meant" or ended == 0, (words, ended)
         taken += bool(asked)
-    assert taken > 100
+    assert taken > 10
     assert sorted(folder.rglob("*")) == before

@@ -1,7 +1,8 @@
-"""The command line as a user types it."""
+"""The command line as a user types it: the first demo is a real process."""
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -42,6 +43,10 @@ def test_demo_attacks_both_models_with_everything(demo):
         (path.parent.name, path.stem) for path in (folder / "mni152_unetr_segmentation/eval/results").rglob("*.json")
     }
     assert found == {(model, name) for model in ("standard", "hardened") for name in ATTACKS | CONTROLS}
+    for path in (folder / "mni152_unetr_segmentation/eval/results").rglob("*.json"):
+        document = json.loads(path.read_text())
+        assert document["attack"]["role"] == ("attack" if path.stem in ATTACKS else "control")
+        assert (document["summary"]["linf_grey"] == 0) == (path.stem == "identity")
 
 
 def test_demo_writes_a_report_that_needs_no_other_file(demo):
@@ -63,33 +68,31 @@ def test_demo_writes_a_report_that_needs_no_other_file(demo):
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_demo_prints_commands_that_repeat_its_steps(demo, tmp_path):
+def test_demo_prints_commands_that_repeat_its_steps(demo, fork_python, tmp_path):
     folder, output = demo
     lines = [line.removeprefix("$ ") for line in output.splitlines() if line.startswith("$ python")]
     assert len(lines) == 2 + 2 * len(ATTACKS | CONTROLS)
     line = next(line for line in lines if "attacks/pgd" in line and "hardened" in line)
-    import vafa_monai
-
-    root = str(Path(vafa_monai.__file__).parents[1])
-    environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
-    command = line.replace("python", sys.executable, 1) + f" --results_dir {tmp_path}"
-    subprocess.run(
-        command, shell=True, check=True, cwd=folder / "mni152_unetr_segmentation", env=environment, capture_output=True
-    )
+    python, module, *words = shlex.split(line)
+    assert (python, module) == ("python", "-m")
+    process = fork_python([*words, "--results_dir", tmp_path], folder / "mni152_unetr_segmentation")
+    told, _ = process.communicate()
+    assert process.returncode == 0, told[-3000:]
     paths = [root / "hardened" / "pgd.json" for root in (tmp_path, folder / "mni152_unetr_segmentation/eval/results")]
     by_hand, by_demo = (json.loads(path.read_text())["cases"] for path in paths)
     assert by_hand == by_demo
 
 
-def test_second_call_continues_instead_of_starting_over(demo):
+def test_second_call_continues_instead_of_starting_over(demo, fork_python):
     folder, _ = demo
     results = folder / "mni152_unetr_segmentation/eval/results"
     missing = results / "hardened" / "fgsm.json"
     before = {path: path.stat().st_mtime_ns for path in results.rglob("*.json")}
     missing.unlink()
-    finished = run("demo", "--output", folder, "--seed", 3, "--quick", cwd=folder.parent)
-    assert finished.returncode == 0, finished.stderr[-3000:]
-    assert finished.stdout.count("done before") == len(before) + 2 - 1
+    process = fork_python(["vafa_monai.cli", "demo", "--output", folder, "--seed", 3, "--quick"], folder.parent)
+    told, _ = process.communicate()
+    assert process.returncode == 0, told[-3000:]
+    assert told.count("done before") == len(before) + 2 - 1
     assert {path for path, time in before.items() if path.stat().st_mtime_ns != time} == {missing}
 
 

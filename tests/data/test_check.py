@@ -165,6 +165,20 @@ def test_range_and_window_are_those_after_preprocessing(case):
         check(bright, value_range=(-1, 1))
 
 
+def test_every_channel_is_held_to_its_own_range(case):
+    def two(one):
+        loaded = PREPROCESSING(one)
+        return loaded | {"image": torch.cat([loaded["image"], 300 * loaded["image"]])}
+
+    check(case(), preprocessing=two, value_range=[[0, 1], [0, 300]])
+    with pytest.raises(
+        ValueError, match=r"image must lie in value_range \(0, 200\) in channel 1 after .*, got 0 to 300"
+    ):
+        check(case(), preprocessing=two, value_range=[[0, 1], [0, 200]])
+    with pytest.raises(ValueError, match="value_range must have a pair for each of 2 channels, got 1 for"):
+        check(case(), preprocessing=two, value_range=[[0, 1]])
+
+
 def test_every_finite_intensity_passes_without_a_range(case):
     check(case(image=1e4 * ramp_with(0) - 7), value_range=None)
     with pytest.raises(ValueError, match=r"lie in value_range \(-inf, inf\) after preprocessing, got"):

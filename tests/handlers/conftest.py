@@ -26,7 +26,7 @@ def affine() -> Tensor:
 @pytest.fixture
 def cases(volume: Tensor, affine: Tensor) -> list[dict[str, MetaTensor]]:
     """Dark, gray and bright tissue; the last case has no bright one."""
-    images = [volume[0], volume[1], volume[0].flip(2) * 0.55]
+    images = [volume[0], volume[1], volume[0].flip(2) * 0.54]
     return [
         {
             "image": MetaTensor(image, affine=affine, meta={"filename_or_obj": f"folder/case_{index}.nii.gz"}),

@@ -13,7 +13,8 @@ from ignite.engine import Events
 from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.handlers import MeanDice, from_engine
-from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
+from monai.transforms import AsDiscreted, Compose, EnsureChannelFirstd, LoadImaged
+from torch import nn
 from torch.utils.data import Subset
 
 from vafa_monai.attacks import FGSM, Identity
@@ -229,3 +230,19 @@ def test_labels_that_a_byte_would_change_are_refused(spoil, match, evaluator, sa
         case["native_label"] = spoil(case["label"])
     with pytest.raises(ValueError, match=f"native_label of case_0 must hold {match}"):
         evaluator(threshold_network, [AttackHandler(ATTACK), saver()]).run()
+
+
+def test_regions_are_written_with_their_channels_and_read_again(folder, evaluator, saver, cases):
+    """The file has them along its last axis, from where MONAI takes them back."""
+    for case in cases:
+        regions = torch.cat([case["label"].as_tensor() >= low for low in (1, 2)]).float()
+        case["label"] = MetaTensor(regions, affine=case["label"].affine)
+    network, attack = nn.Conv3d(1, 2, 1), FGSM(eps=0.05, output="sigmoid")
+    threshold = AsDiscreted("pred", threshold=0.0)
+    evaluator(network, [AttackHandler(attack), saver(attack=attack)], postprocessing=threshold).run()
+    back = Compose([LoadImaged("label"), EnsureChannelFirstd("label")])({"label": folder / "case_0_label.nii.gz"})
+    assert torch.equal(back["label"].as_tensor(), cases[0]["label"].as_tensor())
+    for case in cases:
+        case["native_label"] = 2 * case["label"]
+    with pytest.raises(ValueError, match="native_label of case_0 must hold 0 or 1 in each channel of a sigmoid, got 2"):
+        evaluator(network, [AttackHandler(attack), saver(attack=attack)], postprocessing=threshold).run()

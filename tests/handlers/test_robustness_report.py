@@ -435,24 +435,71 @@ def test_network_whose_channels_are_not_the_classes_has_no_result(channels, clas
     assert not (tmp_path / "results").exists()
 
 
-def test_regions_under_a_sigmoid_have_no_result(tmp_path, evaluator, report, cases):
-    """They would lose their first, which is taken for the background."""
+SIGMOID = Compose([Activationsd("pred", sigmoid=True), AsDiscreted("pred", threshold=0.5)])
+
+
+def with_regions(cases):
+    """Give every case regions that overlap: gray or white, and white."""
     for case in cases:
-        case["label"] = MetaTensor(torch.cat([case["label"] >= low for low in (0.0, 1.0, 2.0)]).float())
-    sigmoid = Compose([Activationsd("pred", sigmoid=True), AsDiscreted("pred", threshold=0.5)])
-    handlers = [AttackHandler(Identity()), report(classes=("WT", "TC", "ET"))]
+        regions = torch.cat([case["label"] >= low for low in (1.0, 2.0)]).float()
+        case["label"] = MetaTensor(regions.as_tensor(), affine=case["label"].affine)
+
+
+def test_regions_under_a_sigmoid_have_no_result_of_a_softmax(tmp_path, evaluator, report, cases):
+    """They would lose their first, which is taken for the background."""
+    with_regions(cases)
     match = "y must have one class a voxel at most, got classes that overlap; one channel, or several"
-    refused(evaluator, constant_logits(3), handlers, match, postprocessing=sigmoid)
+    handlers = [report(classes=("whole", "core"), image_quality=False)]
+    refused(evaluator, constant_logits(2), handlers, match, postprocessing=SIGMOID)
+    match = "targets must have one channel of class indices, got 2; labels of one channel, or several"
+    refused(evaluator, constant_logits(2), [AttackHandler(Identity())], match, postprocessing=SIGMOID)
     assert not (tmp_path / "results").exists()
+
+
+class Bright(nn.Module):
+    """Say yes of what is bright, and of what is brighter."""
+
+    def forward(self, inputs):
+        return 10 * torch.cat([inputs - 0.45, inputs - 0.6], 1)
+
+
+@pytest.mark.parametrize("kind", [FGSM, AttackEnsemble])
+def test_regions_are_measured_each_by_itself(kind, evaluator, report, cases):
+    with_regions(cases)
+    small = {"block_size": (4, 4, 4), "steps": 2, "queries": 3} if kind is AttackEnsemble else {}
+    attack, network = kind(eps=0.05, output="sigmoid", **small), Bright().eval()
+    handler = report(attack, classes=("whole", "core"))
+    evaluator(network, [AttackHandler(attack), handler], postprocessing=SIGMOID).run()
+    document = json.loads(handler.path.read_text())
+    jsonschema.validate(document, SCHEMA)
+    assert document["classes"] == ["background", "whole", "core"]
+    for case, found in zip(cases, document["cases"], strict=True):
+        image, label = (case[key].as_tensor()[None] for key in ("image", "label"))
+        pred = (network(attack(image, label, network)) > 0)[0].numpy()
+        scores = [organ_scores(*masks) for masks in zip(pred, label[0].bool().numpy(), strict=True)]
+        for name, column in zip(("dice", "hd95_mm", "nsd"), zip(*scores, strict=True), strict=True):
+            assert found[name] == [None, *(pytest.approx(value, abs=1e-5) for value in column)]
+        voxel = math.prod(SPACING) / 1000
+        outside = (~label[0].bool().any(0)).sum().item()
+        truth = [outside * voxel, *(label[0].sum((1, 2, 3)) * voxel).tolist()]
+        assert found["volume_ml"]["truth"] == pytest.approx(truth, rel=1e-4)
+    (result,) = load_results(handler.path.parents[1])
+    known = [[value for value in case["dice"] if value is not None] for case in document["cases"]]
+    assert result.summary["dice"] == pytest.approx(np.mean([np.mean(row) for row in known]), abs=1e-5)
+    if kind is AttackEnsemble:
+        rows = {row.member: row.dice for row in ensemble_rows([result])}
+        assert min(rows.values()) >= result.summary["dice"] - 1e-6
+    snapshot = np.load(handler.path.with_suffix(".npz"))
+    middle = cases[0]["label"].shape[-1] // 2
+    assert np.array_equal(snapshot["label"], cases[0]["label"].sum(0)[..., middle].numpy())
 
 
 def test_organs_without_a_background_have_no_result(tmp_path, evaluator, report, cases):
     for case in cases:
         case["label"] = MetaTensor(torch.cat([case["label"] == organ for organ in (1, 2)]).float())
-    sigmoid = Compose([Activationsd("pred", sigmoid=True), AsDiscreted("pred", threshold=0.5)])
-    handlers = [AttackHandler(Identity()), report(classes=("gray", "white"))]
+    handlers = [report(classes=("gray", "white"), image_quality=False)]
     match = "y must have one class a voxel, background first, got voxels of none; one channel, or several"
-    refused(evaluator, constant_logits(2, -1.0), handlers, match, postprocessing=sigmoid)
+    refused(evaluator, constant_logits(2, -1.0), handlers, match, postprocessing=SIGMOID)
 
 
 def test_predictions_without_argmax_have_no_result(evaluator, report, threshold_network):

@@ -46,7 +46,9 @@ def test_background_alone_counts_one_when_something_appears():
 
 def test_one_channel_of_logits_is_a_threshold_at_zero():
     volume = torch.tensor([0.4, 0.51, 0.0, 0.9]).view(1, 1, 1, 2, 2)
-    assert prediction_change(lambda inputs: inputs - 0.5, volume, UniformQuantization(q=1)) == 0.0
+    attack = UniformQuantization(q=1, output="sigmoid")
+    assert prediction_change(lambda inputs: inputs - 0.5, volume, attack) == 0.0
+    assert prediction_change(lambda inputs: inputs - 0.5, volume, PGD(eps=0.05, steps=3, output="sigmoid")) > 0
 
 
 @pytest.fixture

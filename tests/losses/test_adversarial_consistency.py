@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
-from monai.losses import DeepSupervisionLoss, DiceCELoss
+from monai.losses import DeepSupervisionLoss, DiceCELoss, DiceLoss
 from torch import Tensor, nn
 
-from vafa_monai.losses import AdversarialConsistencyLoss, dice_ce, frequency_consistency, generalized_dice
+from vafa_monai.losses import AdversarialConsistencyLoss, Output, dice_ce, frequency_consistency, generalized_dice
 
 
 @pytest.fixture
@@ -173,3 +173,25 @@ def test_labels_may_be_a_list_as_the_logits_of_deep_supervision_are(prediction, 
     torch.testing.assert_close(loss([prediction] * 2, [target] * 2), 2 * once(prediction, target))
     with pytest.raises(ValueError, match="target must hold class indices"):
         loss([prediction] * 2, [target - 9, target])
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.float32], ids=str)
+def test_labels_of_sigmoids_may_have_any_dtype(dtype):
+    """MONAI's Dice of squares takes no integers."""
+    logits = torch.randn(4, 2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    regions = (logits.roll(1, 2) > 0).to(dtype)
+    dice = DiceLoss(sigmoid=True, squared_pred=True)
+    for loss_function, plain in ((dice, dice), (None, dice_ce("sigmoid"))):
+        loss = AdversarialConsistencyLoss(loss_function, output="sigmoid", consistency_weight=0)
+        expected = sum(plain(logits[part], regions[part].float()) for part in (slice(2), slice(2, 4)))
+        torch.testing.assert_close(loss(logits, regions), expected)
+
+
+def test_losses_and_labels_of_another_output_are_refused():
+    logits = torch.zeros(2, 2, 3, 4, 5)
+    with pytest.raises(ValueError, match='must not take a softmax under output="sigmoid", got DiceCELoss'):
+        AdversarialConsistencyLoss(dice_ce(), output="sigmoid")(logits, logits)
+    with pytest.raises(ValueError, match="target must hold 0 or 1 in each channel of a sigmoid, got 2"):
+        AdversarialConsistencyLoss(output="sigmoid")(logits, logits + 2)
+    with pytest.raises(ValueError, match="output must count every voxel in a training, got ignore=255"):
+        AdversarialConsistencyLoss(output=Output(ignore=255))

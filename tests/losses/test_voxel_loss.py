@@ -8,18 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from monai.bundle import ConfigParser
-from monai.losses import DiceCELoss, DiceLoss, GeneralizedDiceLoss
+from monai.losses import DiceCELoss, DiceLoss, FocalLoss, GeneralizedDiceLoss
 from torch import Tensor, nn
 
-from vafa_monai.losses import CosPGDLoss, JensenShannonLoss, MarginLoss, MaskedCrossEntropyLoss, SegPGDLoss
-from vafa_monai.losses.voxel_loss import (
-    class_indices,
-    refuse_void_softmax,
-    require_channels,
-    soft_error,
-    voxel_cross_entropy,
-    voxel_mean,
-)
+from vafa_monai.losses import CosPGDLoss, DiceBCELoss, JensenShannonLoss, MarginLoss, MaskedCrossEntropyLoss, SegPGDLoss
+from vafa_monai.losses.output import class_indices, refuse_unfit_loss, require_channels
+from vafa_monai.losses.voxel_loss import soft_error, voxel_cross_entropy, voxel_mean
 
 LOSSES = {
     "masked": MaskedCrossEntropyLoss,
@@ -58,13 +52,6 @@ def test_a_batch_equals_its_samples(kind):
 def test_labels_may_be_floating_point(kind):
     logits, labels = pair()
     assert torch.equal(kind()(logits, labels.float()), kind()(logits, labels))
-
-
-@every_loss
-def test_one_channel_is_the_logit_of_class_one(kind):
-    logits, labels = pair()
-    one, two = logits[:, :1], torch.cat([torch.zeros_like(logits[:, :1]), logits[:, :1]], 1)
-    torch.testing.assert_close(kind()(one, labels.clamp_max(1)), kind()(two, labels.clamp_max(1)))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in LOSSES.values() if kind is not CosPGDLoss])
@@ -159,21 +146,36 @@ def test_a_channel_for_each_class_is_allowed(classes):
 
 
 SOFTMAXES = [DiceLoss(softmax=True), DiceCELoss(softmax=True), GeneralizedDiceLoss(softmax=True), nn.CrossEntropyLoss()]
-SIGMOIDS = [DiceLoss(sigmoid=True), DiceCELoss(sigmoid=True), nn.BCEWithLogitsLoss(), MarginLoss(), F.mse_loss]
+SIGMOIDS = [DiceLoss(sigmoid=True), DiceCELoss(sigmoid=True), nn.BCEWithLogitsLoss(), DiceBCELoss(), F.mse_loss]
 
 
 @pytest.mark.parametrize("loss", SOFTMAXES, ids=lambda loss: type(loss).__name__)
 def test_a_softmax_of_one_channel_is_refused(loss):
-    refuse_void_softmax(loss, channels=2)
+    refuse_unfit_loss(loss, channels=2)
     with pytest.raises(
-        ValueError, match=rf"loss_function must not take the softmax .*, got {type(loss).__name__}; take"
+        ValueError, match=rf"loss_function must not take the softmax .*, got {type(loss).__name__}; say"
     ):
-        refuse_void_softmax(loss, channels=1)
+        refuse_unfit_loss(loss, channels=1)
+    with pytest.raises(
+        ValueError, match=rf'loss_function must not take a softmax .*"sigmoid", got {type(loss).__name__}'
+    ):
+        refuse_unfit_loss(loss, channels=2, output="sigmoid")
 
 
 @pytest.mark.parametrize("loss", SIGMOIDS, ids=lambda loss: getattr(loss, "__name__", type(loss).__name__))
 def test_a_loss_without_softmax_takes_one_channel(loss):
-    refuse_void_softmax(loss, channels=1)
+    refuse_unfit_loss(loss, channels=1, output="sigmoid")
+
+
+def test_losses_that_are_no_sum_over_sigmoids_are_refused():
+    for loss, match in (
+        (DiceCELoss(sigmoid=True), "must not take a softmax"),  # its cross entropy of several channels is one
+        (FocalLoss(use_softmax=True), "must not take a softmax"),
+        (DiceLoss(sigmoid=True, to_onehot_y=True), "must not have to_onehot_y"),
+        (MarginLoss(), "must be made for output 'sigmoid', got a MarginLoss for 'softmax'"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            refuse_unfit_loss(loss, channels=3, output="sigmoid")
 
 
 @every_loss

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from vafa_monai.losses import Output
 from vafa_monai.metrics import (
     HausdorffDistance95Metric,
     NormalizedSurfaceDiceMetric,
@@ -112,3 +113,38 @@ def test_one_hot_masks_have_a_class_in_every_voxel_of_the_truth(organs):
         ValueError, match="y_pred must have one class a voxel at most, got classes that overlap; one chan"
     ):
         require_one_hot((truth + truth.roll(1, 1)).clamp_max(1), truth)
+
+
+FUNCTIONS = [compute_organ_presence, compute_hausdorff_distance_95, compute_normalized_surface_dice]
+CLASSES = [OrganPresenceMetric, HausdorffDistance95Metric, NormalizedSurfaceDiceMetric]
+
+
+@pytest.mark.parametrize("measure", FUNCTIONS, ids=lambda measure: measure.__name__)
+def test_regions_of_sigmoids_are_measured_each_by_itself(measure, organs):
+    """Channels of one-hot masks without the background are the same organs; so are they where they overlap."""
+    pred, truth = organs(0), organs(1)
+    pred[0, 2], truth[1, 3] = 0, 0
+    alone = measure(pred, truth)
+    assert torch.equal(measure(pred[:, 1:], truth[:, 1:], output="sigmoid").nan_to_num(-1), alone.nan_to_num(-1))
+    twice = [torch.cat([part[:, 1:], part[:, 1:]], 1) for part in (pred, truth)]
+    expected = 2 * alone if measure is compute_organ_presence else torch.cat([alone, alone], 1)
+    assert torch.equal(measure(*twice, output="sigmoid").nan_to_num(-1), expected.nan_to_num(-1))
+    one = measure(pred[:, 1:2], truth[:, 1:2], output="sigmoid")
+    assert one.shape == ((2, 2) if measure is compute_organ_presence else (2, 1))
+
+
+@pytest.mark.parametrize("measure", FUNCTIONS[1:], ids=lambda measure: measure.__name__)
+def test_background_is_the_class_that_is_said(measure, organs):
+    pred, truth = organs(0), organs(1)
+    every = measure(pred, truth, output=Output(background=None))
+    assert every.shape == (2, 4)
+    assert torch.equal(every[:, 1:], measure(pred, truth))
+    assert torch.equal(every[:, [0, 1, 3]], measure(pred, truth, output=Output(background=2)))
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_metric_of_sigmoids_accumulates_its_function(kind, organs):
+    spaced = {} if kind is OrganPresenceMetric else {"spacing": (1.0, 1.0, 1.0)}
+    metric, (pred, truth) = kind(output="sigmoid", **spaced), (organs(0)[:, 1:], organs(1)[:, 1:])
+    function = FUNCTIONS[CLASSES.index(kind)]
+    torch.testing.assert_close(metric(pred, truth), function(pred, truth, output="sigmoid"), equal_nan=True)

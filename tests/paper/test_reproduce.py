@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import multiprocessing
 import os
 import shlex
 import subprocess
@@ -21,22 +22,10 @@ from vafa_monai.paper import Reproduction, ReproductionSettings
 from vafa_monai.paper.row import paper_keys, paper_row
 from vafa_monai.paper.setting import paper_setting
 
-DRIVER = """
-import json, sys
-from vafa_monai.paper import Reproduction, ReproductionSettings
-Reproduction(ReproductionSettings(**json.loads(sys.argv[1])), say=lambda line: print(line, flush=True)).run()
-"""
-
 
 def environment():
     root = str(Path(vafa_monai.__file__).parents[1])
     return os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-
-
-def start(settings):
-    """Start a reproduction as a process of its own."""
-    command = [sys.executable, "-c", DRIVER, json.dumps(settings, default=str)]
-    return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def prints_of(folder):
@@ -72,27 +61,20 @@ def reproduce(paper_bundle, synapse_dir, small, lines):
 
 
 @pytest.mark.bundle
-def test_killed_table_goes_on_without_repeating_a_finished_row(paper_bundle, synapse_dir, small):
-    settings = {
-        "table": "table1",
-        "bundle": paper_bundle,
-        "dataset_dir": synapse_dir,
-        "quick": True,
-        "overrides": small,
-    }
+def test_killed_table_goes_on_without_repeating_a_finished_row(paper_bundle, reproduce, lines):
     output = paper_bundle / "eval" / "reproduce" / "table1"
-    process = start(settings)
+    process = multiprocessing.get_context("fork").Process(target=reproduce, args=("table1",))
+    process.start()
     wait_for(lambda: len(prints_of(output)) >= 3)
     process.kill()
-    process.communicate()
-    assert process.returncode == -9
+    process.join()
+    assert process.exitcode == -9
     finished = prints_of(output)
     assert 3 <= len(finished) < 10
     assert not (output / "table1.json").exists()
 
-    again = start(settings)
-    told, _ = again.communicate(timeout=300)
-    assert again.returncode == 0, told[-3000:]
+    reproduce("table1")
+    told = "\n".join(lines)
     assert told.count("done before") == 1 + len(finished)  # the model, too
     assert {path: facts for path, facts in prints_of(output).items() if path in finished} == finished
     assert len(prints_of(output)) == len(paper_setting("table1", "synapse_unetr").measurements) == 10

@@ -12,7 +12,8 @@ import torch
 from vafa_monai.paper.run import ModelRecord, ModelState, PaperRuns, PaperTraining, ReproductionSettings
 from vafa_monai.runs import BundleRun
 from vafa_monai.runs.bundle_run import digest, run_facts
-from vafa_monai.runs.run_log import RunLog, TimeLeft, sentence_of
+from vafa_monai.runs.run_log import RunLog
+from vafa_monai.runs.work import Work
 
 SHORT = {"epochs": 1, "windows_per_epoch": 2, "windows_per_volume": 1, "batch_size": 1, "val_interval": 1}
 SHORT |= {"num_workers": 0, "attack_steps": 1, "resume_interval": 1, "warmup_iterations": 1}
@@ -33,10 +34,13 @@ def provide(paper_bundle, synapse_dir, small, tmp_path):
         runs = PaperRuns(settings)
         told: list[str] = []
         with RunLog(tmp_path / "log", told.append) as log:
-            left = TimeLeft({"row": [], "training": [1.0]})
-            training = PaperTraining(runs=runs, datalist=synapse_dir / "dataset.json", log=log, left=left)
-            model = next(one for one in runs.models() if one.name == f"robust_{key}")
-            return training.provide(model), told
+            training = PaperTraining(runs=runs, datalist=synapse_dir / "dataset.json", log=log)
+            item = training.item(next(one for one in runs.models() if one.name == f"robust_{key}"))
+            work = Work([item], log)
+            origin = work.do(item)
+        for sentence in work.failures.values():
+            raise ValueError(sentence)
+        return origin, told
 
     return run
 
@@ -157,29 +161,3 @@ def test_facts_of_a_run_do_not_change_with_its_place_but_with_all_else(paper_bun
         facts(overlap=0.1),
     ]
     assert len({facts(), *variants}) == 5
-
-
-# What is told
-
-
-def test_time_left_grows_with_cost_and_counts_what_is_not_known():
-    left = TimeLeft({"row": [1.0, 61.0, 61.0], "training": [1.0, 1.0]})
-    assert str(left) == "3 rows and 2 trainings left"
-    left.done("row", 1.0, seconds=2)
-    assert str(left) == "about 4 min and 2 trainings left"
-    left.done("training", 1.0, seconds=36000)
-    assert str(left) == "about 10 h left"
-    left.skip("training", 1.0)
-    left.skip("row", 61.0)
-    left.done("row", 61.0, seconds=1)
-    assert str(left) == "nothing left"
-
-
-def test_log_takes_what_engines_print_and_the_caller_what_is_said(tmp_path, capsys):
-    told: list[str] = []
-    with RunLog(tmp_path / "deep" / "log", told.append) as log:
-        assert log.fail(SystemExit("checkpoint must be a file, got 'x'.")) == "checkpoint must be a file, got 'x'."
-    assert told == ["  failed: checkpoint must be a file, got 'x'."]
-    assert "SystemExit" in (tmp_path / "deep" / "log").read_text()
-    assert capsys.readouterr().out == ""
-    assert sentence_of(KeyError()) == "KeyError"

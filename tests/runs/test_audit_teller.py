@@ -1,13 +1,16 @@
-"""The time left of an audit: of the order of what is to come, whatever is slow."""
+"""The time left of an audit: of the order of what is to come, whatever is slow; weights that change meanwhile."""
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 
-from vafa_monai.audit import AuditCase, AuditedModel, AuditSettings, run_audit
+from vafa_monai.audit import AuditCase, AuditedModel, AuditRun, AuditSettings, run_audit
+from vafa_monai.data import sha256
 from vafa_monai.runs import AuditProgress
+from vafa_monai.runs.audit import write_audit
 
 UNITS = {"s": 1, "min": 60, "h": 3600}
 LATE = 0.05  # of the whole: a remainder below it may be off by more
@@ -66,3 +69,17 @@ def test_check_of_flat_volumes_counts_them(subject):
     few, many = (AuditProgress(subject(cases=count), print).costs for count in (1, 6))
     assert few["S1"] == pytest.approx(3 * many["S1"] / (1 + 2 / 6))
     assert few["S2"] == many["S2"]
+
+
+def test_audit_of_weights_that_changed_meanwhile_is_refused(subject, tmp_path, monkeypatch):
+    one, weights, document = subject(), tmp_path / "model.pt", tmp_path / "audit.json"
+    weights.write_bytes(b"before")
+    one.checkpoint = {"path": str(weights), "sha256": sha256(weights)}
+    monkeypatch.setattr("vafa_monai.runs.audit.run_audit", lambda *_, **__: AuditRun(()))
+    write_audit(one, document, say=print)
+    assert json.loads(document.read_text())["checkpoint"] == one.checkpoint
+    document.unlink()
+    weights.write_bytes(b"after")
+    with pytest.raises(ValueError, match=r"checkpoint must stay the same while it is audited, got another .*model\.pt"):
+        write_audit(one, document, say=print)
+    assert not document.exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vafa_monai.attacks.norm import Move, SteepestMove
 from vafa_monai.attacks.validation import require_count
-from vafa_monai.losses.voxel_loss import refuse_void_softmax
+from vafa_monai.losses.output import Output, refuse_unfit_loss
 
 __all__ = [
     "Ascent",
@@ -31,8 +31,10 @@ __all__ = [
     "require_numbers",
     "require_restarts",
     "require_tensor",
+    "returned",
 ]
 
+MOST_PARTS = 4
 CPU_ALLOCATOR = "DefaultCPUAllocator"  # what torch says in its RuntimeError where the CPU has no memory left
 
 
@@ -67,8 +69,6 @@ class GuardedNetwork:
             logits = require_tensor(self.network(volume.clone()))
         except RuntimeError as error:
             raise ours(error, f"network must take volumes of {volume.dtype} and shape {tuple(volume.shape)}") from error
-        if not logits.is_floating_point():
-            raise TypeError(f"network must return logits of floating-point numbers, got {logits.dtype}.")
         if logits.ndim != volume.ndim or (logits.shape[0], *logits.shape[2:]) != (volume.shape[0], *volume.shape[2:]):
             shapes = f"{tuple(logits.shape)} for inputs of shape {tuple(volume.shape)}"
             raise ValueError(f"network must return logits of the batch and spatial size of its inputs, got {shapes}.")
@@ -80,10 +80,34 @@ class GuardedNetwork:
         return logits
 
 
+def returned(output: Any) -> str:
+    """Say in a few words what a network returned: its type, and what is in it.
+
+    Example:
+        >>> returned([torch.zeros(1, 2), None])
+        'list of tensor (1, 2), NoneType'
+        >>> returned({"out": torch.zeros(3)})
+        "dict of 'out': tensor (3,)"
+    """
+    if isinstance(output, Tensor):
+        return f"tensor {tuple(output.shape)}"
+    kind = type(output).__name__
+    if isinstance(output, Mapping):
+        parts = [f"{key!r}: {returned(part)}" for key, part in output.items()]
+    else:
+        parts = [returned(part) for part in output] if isinstance(output, (list, tuple)) else []
+    shown = [*parts[:MOST_PARTS], f"{len(parts) - MOST_PARTS} more"] if len(parts) > MOST_PARTS else parts
+    return f"{kind} of {', '.join(shown)}" if shown else kind
+
+
 def require_tensor(logits: Any) -> Tensor:
-    """Refuse an output of a network that is no tensor."""
+    """Refuse an output of a network that is no tensor of floating-point numbers."""
     if not isinstance(logits, Tensor):
-        raise TypeError(f"network must return one tensor of logits, got {type(logits).__name__}; is it in train mode?")
+        several = isinstance(logits, (list, tuple, Mapping))
+        remedy = "; vafa_monai.inferers.OutputAdapter takes the one of an entry" if several else ""
+        raise TypeError(f"network must return one tensor of logits, got {returned(logits)}{remedy}.")
+    if not logits.is_floating_point():
+        raise TypeError(f"network must return logits of floating-point numbers, got {logits.dtype}.")
     return logits
 
 
@@ -183,10 +207,11 @@ class LossObjective:
 
     Args:
         loss_function: loss of ``(logits, targets)``, called for one sample at a time.
-        targets: class indices of shape ``(B, 1, H, W, D)``.
+        targets: labels; or whatever a loss with a true ``of_predictions`` compares logits with.
         network: maps volumes to logits.
         sign: 1 to raise the loss, -1 to lower it.
         steps: number of steps of the attack.
+        output: what the channels of logits and labels mean.
     """
 
     loss_function: Callable[[Tensor, Tensor], Tensor]
@@ -194,11 +219,12 @@ class LossObjective:
     network: Callable[[Tensor], Tensor]
     sign: float = 1.0
     steps: int = 1
+    output: Output = Output()  # noqa: RUF009 - it is immutable
 
     @cached_property
     def highest_label(self) -> float:
-        """The highest class index; 0 where ``targets`` are not class indices."""
-        return self.targets.max().item() if self.targets.shape[1] == 1 else 0
+        """The highest class index that counts."""
+        return self.output.without_ignored(self.targets).max().item()
 
     def __call__(self, adv: Tensor) -> Tensor:
         """Return what is climbed at the first step, ``(B,)``."""
@@ -210,8 +236,8 @@ class LossObjective:
 
     def judge(self, adv: Tensor, step: int) -> Judgment:
         """Return what is climbed at ``step``, and what iterates are compared by."""
-        logits = _checked(self.predict(adv, step), self.highest_label)
-        refuse_void_softmax(self.loss_function, logits.shape[1])
+        logits = require_tensor(self.predict(adv, step))
+        self._require_fit(logits.shape[1])
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         loss_function, harm = self.loss_function, getattr(self.loss_function, "harm", None)
         if hasattr(loss_function, "at"):
@@ -222,6 +248,18 @@ class LossObjective:
         with torch.no_grad():
             return Judgment(value, self._of_samples(harm, logits))
 
+    def _require_fit(self, channels: int) -> None:
+        """Refuse logits, targets and a loss that do not agree on what the channels are."""
+        refuse_unfit_loss(self.loss_function, channels, self.output)
+        if getattr(self.loss_function, "of_predictions", False):
+            return
+        if self.output.is_sigmoid and self.targets.shape[1] != channels:
+            rule = f'have the {channels} channels of the network under output="sigmoid"'
+            raise ValueError(f"targets must {rule}, got {self.targets.shape[1]}.")
+        classes = max(channels, 2)  # a loss of one's own may know what one channel is
+        if not self.output.is_sigmoid and self.highest_label >= classes:
+            raise ValueError(f"targets must hold class indices from 0 to {classes - 1}, got {self.highest_label:g}.")
+
     def _of_samples(self, loss_function: Callable[[Tensor, Tensor], Tensor], logits: Tensor) -> Tensor:
         """Return the signed loss of every sample, ``(B,)``."""
         targets = self.targets
@@ -229,7 +267,7 @@ class LossObjective:
             targets = targets.to(logits.dtype)
         one = len(logits) == 1
         samples = [(logits, targets)] if one else zip(logits.split(1), targets.split(1), strict=True)
-        loss = torch.stack([loss_function(*sample).squeeze() for sample in samples])
+        loss = torch.stack([loss_function(*self.output.counted(*sample)).squeeze() for sample in samples])
         if not torch.isfinite(loss).all():  # the sign of NaN is 0: the attack would stand still, and look harmless
             raise RuntimeError(f"loss_function must give finite losses, got {loss.tolist()}; check the network.")
         return self.sign * loss
@@ -251,14 +289,6 @@ class PenalizedObjective:
         judgment = judge(self.objective, adv, step)
         penalty = self.penalty(adv)
         return Judgment(*(part - penalty for part in judgment))
-
-
-def _checked(logits: Tensor, highest_label: float) -> Tensor:
-    """Refuse an output that is no tensor or has no channel for the highest label."""
-    classes = max(require_tensor(logits).shape[1], 2)
-    if highest_label >= classes:
-        raise ValueError(f"targets must hold class indices from 0 to {classes - 1}, got {highest_label:g}.")
-    return logits
 
 
 class Iterate(StrEnum):

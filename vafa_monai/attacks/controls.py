@@ -49,7 +49,7 @@ class Identity(Attack):
 
     def search(self, inputs: Tensor, targets: Tensor, network: Network) -> Ascent:
         """Find the attacked volumes."""
-        scale = GrayScale(self.value_range)
+        scale = GrayScale(self.one_range)
         stretch = self.output_norm == OutputNorm.SLICE_MINMAX
         return Ascent(scale.from_unit(stretch_slices(scale.to_unit(inputs))) if stretch else inputs.clone())
 
@@ -133,7 +133,7 @@ class _QuantizationControl(Attack):
         """Return what is done."""
         return QuantizationTable(
             clean=inputs,
-            value_range=self.value_range,
+            value_range=self.one_range,
             block_size=self.block_size,
             steps=0,
             rounding=Rounding.STRAIGHT_THROUGH,

@@ -10,12 +10,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from vafa_monai.attacks.validation import as_python
+from vafa_monai.losses.output import Output, OutputKind
 
 __all__ = ["describe"]
 
 
 def describe(attack: Any) -> dict[str, Any]:
     """Return what an attack is as JSON: its import path and its settings, and so for the losses and attacks in them.
+
+    An output of softmax and channels that are all of them are not named: what was written before there were others
+    describes the same attack.
 
     Example:
         >>> from vafa_monai.attacks import GaussianNoise
@@ -35,15 +39,29 @@ def _path(kind: Any) -> str:
 def _settings(value: Any) -> dict[str, Any]:
     """Return the fields of a dataclass; the public attributes and the tensors and parts of a module."""
     if is_dataclass(value):
-        return {item.name: _as_json(getattr(value, item.name)) for item in fields(value)}
+        return {
+            item.name: _as_json(getattr(value, item.name)) for item in fields(value) if not _usual(value, item.name)
+        }
     plain = {name: item for name, item in vars(value).items() if not name.startswith("_") and name != "training"}
     held = {**dict(value.named_buffers(recurse=False)), **dict(value.named_children())}
-    return {name: _as_json(item) for name, item in sorted({**plain, **held}.items())}
+    return {name: _as_json(item) for name, item in sorted({**plain, **held}.items()) if not _usual(value, name)}
+
+
+def _usual(value: Any, name: str) -> bool:
+    """Tell whether a setting is the output of softmax, or that of no choice of channels."""
+    found = getattr(value, name)
+    return (name == "output" and found in (Output(), OutputKind.SOFTMAX)) or (name == "channels" and found is None)
+
+
+def _short(value: Any) -> Any:
+    """Return a number as one of Python, and an output that its kind alone says by that."""
+    plain = isinstance(value, Output) and value == Output(value.kind)
+    return value.kind if plain else as_python(value)
 
 
 def _as_json(value: Any) -> Any:
     """Return a number, text, list or mapping; the description of an attack or loss; the path of a function."""
-    value = as_python(value)
+    value = _short(value)
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, str):

@@ -20,7 +20,8 @@ from vafa_monai.attacks.pgd import CosPGD
 from vafa_monai.attacks.square_attack import SquareAttack
 from vafa_monai.attacks.vafa import VAFA
 from vafa_monai.attacks.validation import require_at_least, require_block_size, require_count, require_strength
-from vafa_monai.losses.voxel_loss import JensenShannonLoss, MaskedCrossEntropyLoss, class_logits
+from vafa_monai.losses.output import Output
+from vafa_monai.losses.voxel_loss import JensenShannonLoss, MaskedCrossEntropyLoss
 
 __all__ = ["AttackEnsemble", "EnsembleAscent", "class_dice", "foreground_dice"]
 
@@ -37,21 +38,31 @@ class EnsembleAscent(Ascent):
         members: DSC of every class, ``(B, classes)``, by the name of the member; NaN for a class absent from a sample,
             and everywhere if the sample was broken before the member's turn.
         worst_member: the member whose volume is returned, sample by sample; ``"none"`` is the clean volume.
+        output: what the classes are.
     """
 
     members: Mapping[str, Tensor] = field(default_factory=dict)
     worst_member: tuple[str, ...] = ()
+    output: Output = Output()  # noqa: RUF009 - it is immutable
 
     def details(self) -> list[dict[str, Any]]:
-        """Return for every sample, as JSON: the DSC of each member, its worst member, the worst DSC of each class."""
+        """Return for every sample, as JSON: the DSC of each member, its worst member, the worst DSC of each class.
+
+        The background is first, with nothing where there is none.
+        """
         return [
             {
-                "members": {name: {"dice": _row(dice[sample])} for name, dice in self.members.items()},
+                "members": {name: {"dice": self._row(dice[sample])} for name, dice in self.members.items()},
                 "worst_member": worst,
-                "worst_dice": _row(torch.stack([_known(dice[sample]) for dice in self.members.values()]).amin(0)),
+                "worst_dice": self._row(torch.stack([_known(dice[sample]) for dice in self.members.values()]).amin(0)),
             }
             for sample, worst in enumerate(self.worst_member)
         ]
+
+    def _row(self, dice: Tensor) -> list[float | None]:
+        """Return DSC as JSON."""
+        row = [round(value, 6) if math.isfinite(value) else None for value in dice.tolist()]
+        return self.output.background_first(row, None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +90,7 @@ class AttackEnsemble(Attack):
         seed: seed of the random starts and of the black box.
         version: 1, the only one.
         value_range: lowest and highest intensity that the network's input can have.
+        output: what the channels of logits and labels mean; every member climbs and is judged accordingly.
 
     Raises:
         ValueError: if a setting is impossible, or the version unknown.
@@ -126,17 +138,21 @@ class AttackEnsemble(Attack):
 
     def _members(self) -> dict[str, Attack]:
         """Build the attacks."""
-        common: dict[str, Any] = {"value_range": self.value_range}
+        masked, divergence = (
+            MaskedCrossEntropyLoss(balanced=True, output=self.output),
+            JensenShannonLoss(output=self.output),
+        )
+        common: dict[str, Any] = {"value_range": self.value_range, "output": self.output}
         voxels = {**common, "eps": self.eps, "steps": self.steps, "seed": self.seed, "random_start": True}
         annealed = {**voxels, "schedule": ANNEALING}
         blocks = {**common, "q_max": self.q_max, "block_size": self.block_size, "steps": self.steps}
         return {
-            "apgd_masked_ce": APGD(loss_function=MaskedCrossEntropyLoss(balanced=True), **annealed),
-            "apgd_js": APGD(loss_function=JensenShannonLoss(), **annealed),
+            "apgd_masked_ce": APGD(loss_function=masked, **annealed),
+            "apgd_js": APGD(loss_function=divergence, **annealed),
             "apgd_dice_ce": APGD(**annealed),
             "cos_pgd": CosPGD(iterate="best", **voxels),
-            "frequency_pgd": FrequencyPGD(loss_function=MaskedCrossEntropyLoss(balanced=True), **blocks),
-            "vafa_audit": VAFA.preset("audit", loss_function=JensenShannonLoss(), **blocks),
+            "frequency_pgd": FrequencyPGD(loss_function=masked, **blocks),
+            "vafa_audit": VAFA.preset("audit", loss_function=divergence, **blocks),
             "square": SquareAttack(eps=self.eps, queries=self.queries, seed=self.seed, **common),
         }
 
@@ -146,7 +162,7 @@ class AttackEnsemble(Attack):
 
     def search(self, inputs: Tensor, targets: Tensor, network: Network) -> EnsembleAscent:
         """Find the attacked volumes."""
-        adv, (dice, lowest) = self.clip(inputs).clone(), _measure(network, inputs, targets)
+        adv, (dice, lowest) = self.clip(inputs).clone(), self._measure(network, inputs, targets)
         worst = [UNHARMED] * len(inputs)
         members = {}
         for name, attack in self.members.items():
@@ -155,67 +171,77 @@ class AttackEnsemble(Attack):
             if not alive.any():
                 continue
             volumes = attack(inputs[alive], targets[alive], network)
-            members[name][alive], after = _measure(network, volumes, targets[alive])
+            members[name][alive], after = self._measure(network, volumes, targets[alive])
             for sample, volume, left in zip(alive.nonzero().flatten().tolist(), volumes, after, strict=True):
                 if left < lowest[sample] or (left == lowest[sample] and worst[sample] == UNHARMED):
                     adv[sample], lowest[sample], worst[sample] = volume, left, name
-        return EnsembleAscent(adv, None, 1 - lowest, members, tuple(worst))
+        return EnsembleAscent(adv, None, 1 - lowest, members, tuple(worst), Output.of(self.output))
+
+    def _measure(self, network: Network, volume: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the DSC that ``network`` leaves of every class, and of the foreground."""
+        with torch.no_grad():
+            logits = require_numbers(network(volume))
+        return class_dice(logits, targets, self.output), foreground_dice(logits, targets, self.output)
 
 
-def class_dice(logits: Tensor, targets: Tensor) -> Tensor:
+def class_dice(logits: Tensor, targets: Tensor, output: Output | str = "softmax") -> Tensor:
     """Return the DSC of every class as MONAI has it, ``(B, classes)``: NaN for a class absent from the truth.
 
+    A channel of a sigmoid is a class, whatever the others are; voxels that are to be ignored do not count.
+
     Args:
-        logits: of shape ``(B, classes, H, W, D)``; one channel is the logit of class 1 against 0.
-        targets: class indices of shape ``(B, 1, H, W, D)``.
+        logits: of shape ``(B, channels, H, W, D)``.
+        targets: class indices of shape ``(B, 1, H, W, D)``, or 0 and 1 in the shape of the logits for a sigmoid.
+        output: what the channels mean, see :class:`vafa_monai.losses.Output`.
+
+    Raises:
+        ValueError: if ``targets`` do not fit the logits, or are no labels of ``output``.
 
     Example:
         >>> logits, targets = torch.tensor([[2.0, 2.0], [0.0, 0.0]]), torch.tensor([0, 1])
         >>> class_dice(logits.view(1, 2, 1, 1, 2), targets.view(1, 1, 1, 1, 2))
         tensor([[0.6667, 0.0000]])
+        >>> class_dice(logits.view(1, 2, 1, 1, 2), torch.ones(1, 2, 1, 1, 2), "sigmoid")
+        tensor([[1., 0.]])
     """
-    scores, labels = class_logits(logits, targets, "targets")
-    classes = torch.arange(scores.shape[1], device=logits.device).view(1, -1, 1, 1, 1)
-    return compute_dice(scores.argmax(1, keepdim=True) == classes, labels[:, None] == classes)
+    output, (pred, truth) = Output.of(output), _masks(logits, targets, output)
+    dice = compute_dice(pred, truth)
+    if output.ignore is not None and output.ignore < logits.shape[1]:
+        dice[:, output.ignore] = math.nan
+    return dice
 
 
-def foreground_dice(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean DSC of the classes after the first, ``(B,)``, which tells volumes of one case apart.
+def foreground_dice(logits: Tensor, targets: Tensor, output: Output | str = "softmax") -> Tensor:
+    """Return the mean DSC of the classes but the background, ``(B,)``, which tells volumes of one case apart.
 
     Where the truth is background alone, it is 1 if nothing else is predicted, and else 0.
 
     Args:
-        logits: of shape ``(B, classes, H, W, D)``; one channel is the logit of class 1 against 0.
-        targets: class indices of shape ``(B, 1, H, W, D)``.
+        logits: of shape ``(B, channels, H, W, D)``.
+        targets: class indices of shape ``(B, 1, H, W, D)``, or 0 and 1 in the shape of the logits for a sigmoid.
+        output: what the channels mean, see :class:`vafa_monai.losses.Output`.
 
     Example:
         >>> logits = torch.tensor([[2.0, 2.0], [0.0, 0.0]]).view(1, 2, 1, 1, 2)
         >>> foreground_dice(logits, torch.zeros(1, 1, 1, 1, 2))
         tensor([1.])
     """
-    scores, labels = class_logits(logits, targets, "targets")
-    nothing = ~(scores.argmax(1) > 0).flatten(1).any(1)
-    mean = class_dice(logits, targets)[:, 1:].nanmean(1)
-    return torch.where((labels > 0).flatten(1).any(1), mean, nothing.to(mean))
+    output = Output.of(output)
+    pred, truth = (output.foreground(mask.flatten(2).any(2)).any(1) for mask in _masks(logits, targets, output))
+    mean = output.foreground(class_dice(logits, targets, output)).nanmean(1)
+    return torch.where(truth, mean, (~pred).to(mean))
 
 
-def _measure(network: Network, volume: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the DSC that ``network`` leaves of every class, and of the foreground; refuse one channel.
-
-    Not all members can attack a network of one channel.
-    """
-    with torch.no_grad():
-        logits = require_numbers(network(volume))
-    if logits.shape[1] == 1:
-        raise ValueError("network must return a channel for every class to AttackEnsemble, got 1 channel.")
-    return class_dice(logits, targets), foreground_dice(logits, targets)
+def _masks(logits: Tensor, targets: Tensor, output: Output | str) -> tuple[Tensor, Tensor]:
+    """Return where each class is predicted and where it is, ``(B, channels, H, W, D)``, without ignored voxels."""
+    output, channels = Output.of(output), logits.shape[1]
+    labels = output.indices(logits, targets, "targets")
+    truth = output.masks(labels if output.is_sigmoid else labels[:, None], channels)
+    pred = output.masks(output.predict(logits), channels)
+    counted = torch.ones_like(targets, dtype=torch.bool) if output.ignore is None else targets != output.ignore
+    return pred & counted, truth & counted
 
 
 def _known(dice: Tensor) -> Tensor:
     """Return DSC with infinity for NaN, which no minimum takes."""
     return dice.masked_fill(dice.isnan(), math.inf)
-
-
-def _row(dice: Tensor) -> list[float | None]:
-    """Return DSC as JSON."""
-    return [round(value, 6) if math.isfinite(value) else None for value in dice.tolist()]

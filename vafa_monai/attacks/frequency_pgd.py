@@ -94,7 +94,7 @@ class FrequencyPGD(GradientAttack):
     def _box(self, inputs: Tensor) -> CoefficientBox:
         """Return what may change."""
         start = self.seed if self.random_start else None
-        return CoefficientBox(inputs, self.value_range, self.block_size, self.q_max / 2, self.band, start)
+        return CoefficientBox(inputs, self.one_range, self.block_size, self.q_max / 2, self.band, start)
 
     def excess(self, clean: Tensor, adv: Tensor) -> Tensor:
         """Return by how much each sample is beyond the budget, ``(B,)``."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from vafa_monai.attacks.ascent import Ascent, require_numbers
 from vafa_monai.attacks.attack import AttackWrapper, LossAttack, Network
 from vafa_monai.attacks.organ_goal import OrganGoal
+from vafa_monai.losses.output import Output, require_channels
 
 __all__ = ["GoalAscent", "GoalAttack", "GoalSource"]
 
@@ -53,11 +54,13 @@ class GoalAttack(AttackWrapper):
         source: ``"label"`` makes the goal of ``targets``; ``"prediction"`` of what the network says of the clean
             volume, which needs no labels.
         value_range: that of ``attack``, which is taken where none is given.
+        output: that of ``attack``, in the same way. Under a sigmoid an organ is the number of a channel, from 0 on, and
+            voxels are counted channel by channel.
 
     Raises:
         TypeError: if ``attack`` cannot have a target, or ``goal`` is no goal.
-        ValueError: if ``attack`` is not targeted, ``source`` is unknown, ``value_range`` is not that of ``attack``, or
-            the network has no such class.
+        ValueError: if ``attack`` is not targeted, ``source`` is unknown, ``value_range`` or ``output`` is not that of
+            ``attack``, an organ is the background, or the network has no such class.
 
     Example:
         >>> from vafa_monai.attacks import PGD, EraseOrgan
@@ -81,54 +84,57 @@ class GoalAttack(AttackWrapper):
             raise ValueError("attack must be targeted, got targeted=False.")
         if not isinstance(self.goal, OrganGoal):
             raise TypeError(f"goal must be a goal of vafa_monai.attacks, got {type(self.goal).__name__}.")
+        self.goal.require_output(Output.of(self.output))
         object.__setattr__(self, "source", look_up_option(self.source, GoalSource))
-
-    def _check(self, inputs: Tensor, targets: Tensor) -> None:
-        super()._check(inputs, targets)
-        if targets.shape[1] != 1:
-            raise ValueError(f"targets must hold class indices in one channel, got {targets.shape[1]} channels.")
 
     def search(self, inputs: Tensor, targets: Tensor, network: Network) -> GoalAscent:
         """Find the attacked volumes."""
-        before = self._predict(inputs, network)
+        before, output = self._predict(inputs, network), Output.of(self.output)
         labels = before if self.source == GoalSource.PREDICTION else targets.to(before.dtype)
-        goals, objections = self.goal(labels), [self.goal.objection(one) for one in labels[:, 0]]
+        output.require_shape(before, labels, name="targets")
+        goals, objections = self.goal(labels, output), [self.goal.objection(one, output) for one in labels]
         sensible = torch.tensor([not objection for objection in objections], device=inputs.device)
         adv = inputs.clone()
         if sensible.any():
             adv[sensible] = self.attack(inputs[sensible], goals[sensible], network)
         after = self._predict(adv, network)
         achieved = [
-            {"objection": objection, **_achieved(truth, goal, old, new, self.goal.organs)}
+            {"objection": objection, **self._achieved(truth, goal, old, new)}
             for objection, truth, goal, old, new in zip(objections, labels, goals, before, after, strict=True)
         ]
         return GoalAscent(adv, achieved=achieved)
 
     def _predict(self, volume: Tensor, network: Network) -> Tensor:
-        """Return the classes that the network finds, ``(B, 1, H, W, D)``; refuse a goal beyond them."""
+        """Return the labels that the network finds, in the form of targets; refuse a goal beyond its classes."""
+        output = Output.of(self.output)
         with torch.no_grad():
             logits = require_numbers(network(volume))
-        classes = max(logits.shape[1], 2)
+        channels = logits.shape[1]
+        require_channels(channels, output=output)
         asked = [*self.goal.organs, getattr(self.goal, "replacement", None) or 0]
-        if max(asked) >= classes:
-            raise ValueError(f"goal must have classes from 1 to {classes - 1}, those of the network, got {max(asked)}.")
-        return logits.argmax(1, keepdim=True) if logits.shape[1] > 1 else (logits > 0).long()
+        if max(asked) >= channels:
+            first = 1 if output.background == 0 else 0
+            rule = f"have classes from {first} to {channels - 1}, those of the network"
+            raise ValueError(f"goal must {rule}, got {max(asked)}.")
+        return output.predict(logits)
 
+    def _achieved(self, labels: Tensor, goal: Tensor, before: Tensor, after: Tensor) -> dict[str, Any]:
+        """Return the figures of one sample, of labels without the axis of the batch."""
+        changed = goal != labels
+        found = {name: self._voxels(part) for name, part in (("before", before), ("after", after), ("goal", goal))}
+        return {
+            "voxels": int(changed.sum()),
+            "reached_before": _share(before[changed] == goal[changed]),
+            "reached": _share(after[changed] == goal[changed]),
+            "collateral": _share(after[~changed] != before[~changed]),
+            "organ_voxels": found,
+        }
 
-def _achieved(labels: Tensor, goal: Tensor, before: Tensor, after: Tensor, organs: Sequence[int]) -> dict[str, Any]:
-    """Return the figures of one sample, of class indices ``(1, H, W, D)``."""
-    changed = goal != labels
-    organs_of = torch.tensor(organs, device=labels.device)
-    return {
-        "voxels": int(changed.sum()),
-        "reached_before": _share(before[changed] == goal[changed]),
-        "reached": _share(after[changed] == goal[changed]),
-        "collateral": _share(after[~changed] != before[~changed]),
-        "organ_voxels": {
-            name: int(torch.isin(part, organs_of).sum())
-            for name, part in (("before", before), ("after", after), ("goal", goal))
-        },
-    }
+    def _voxels(self, labels: Tensor) -> int:
+        """Return how many voxels are of any of the organs."""
+        organs = torch.tensor(self.goal.organs, device=labels.device)
+        sigmoid = Output.of(self.output).is_sigmoid
+        return int((labels[organs].any(0) if sigmoid else torch.isin(labels, organs)).sum())
 
 
 def _share(hits: Tensor) -> float | None:

@@ -65,8 +65,8 @@ class NFGSM(PGD):
         """Return a ball that holds noise and step, so that nothing but the intensities cuts them."""
         share = self.noise * self.eps / self.reach if self.reach else 0.0
         offset = share * self._offset(inputs, self.seed + run)
-        return VoxelBall(inputs, self.reach * self.width, self.value_range, offset, self.norm)
+        return VoxelBall(inputs, self.reach * self.width, self.one_range, offset, self.norm)
 
     def excess(self, clean: Tensor, adv: Tensor) -> Tensor:
         """Return by how much each sample is beyond the budget, ``(B,)``."""
-        return VoxelBall(clean, self.reach * self.width, self.value_range, norm=self.norm).excess(adv)
+        return VoxelBall(clean, self.reach * self.width, self.one_range, norm=self.norm).excess(adv)

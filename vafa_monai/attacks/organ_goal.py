@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -12,6 +12,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from vafa_monai.attacks.validation import require_at_least, require_count
+from vafa_monai.losses.output import Output
 
 __all__ = ["EraseOrgan", "GrowOrgan", "MoveOrgan", "OrganGoal", "ShrinkOrgan", "SwapOrgans"]
 
@@ -36,7 +37,8 @@ def fill(labels: Tensor, hole: Tensor) -> Tensor:
 class OrganGoal(ABC):
     """Map the labels of a sample to those that an attack is to bring about; immutable, built from JSON by ``_target_``.
 
-    Distances are in voxels of the grid that the network sees.
+    Distances are in voxels of the grid that the network sees. Regions that overlap change each by itself: what one
+    gives up becomes no other, and what it takes stays what it was, too.
     """
 
     keeps_organs: ClassVar[bool] = True
@@ -50,22 +52,64 @@ class OrganGoal(ABC):
     def reach(self, labels: Tensor) -> Tensor:
         """Return the goal of labels ``(H, W, D)`` that have the organs."""
 
-    def __call__(self, labels: Tensor) -> Tensor:
-        """Return the goal of every sample ``(B, 1, H, W, D)``; a sample where it makes no sense keeps its labels."""
-        goals = [one if self.objection(one) else self.reach(one) for one in labels[:, 0]]
-        return torch.stack(goals)[:, None].to(labels.dtype)
-
-    def objection(self, labels: Tensor) -> str:
-        """Say why the goal makes no sense for labels ``(H, W, D)``; an empty text if it does."""
+    def reach_regions(self, regions: Tensor) -> Tensor:
+        """Return the goal of regions ``(channels, H, W, D)`` that have the organs, each as class 1 of 0 and 1."""
+        goal, alone = regions.clone(), replace(self, organ=1)  # type: ignore[call-arg]
         for organ in self.organs:
-            if not (labels == organ).any():
+            goal[organ] = alone.reach(regions[organ])
+        return goal
+
+    def require_output(self, output: Output) -> None:
+        """Refuse a goal that makes no sense for the kind of labels.
+
+        Raises:
+            ValueError: if an organ is the background, or the goal says which other class is to change, which regions
+                that overlap do not.
+        """
+        if output.background in self.organs:
+            raise ValueError(f"goal must have organs as its classes, got {output.background}, the background.")
+        for name in ("replacement", "over"):
+            value = getattr(self, name, None)
+            if output.is_sigmoid and value is not None:
+                raise ValueError(f"{name} must be None for regions that overlap, got {value!r}.")
+
+    def __call__(self, labels: Tensor, output: Output | str = "softmax") -> Tensor:
+        """Return the goal of every sample, in the form of ``labels``; one where it makes no sense keeps its labels.
+
+        Args:
+            labels: class indices ``(B, 1, H, W, D)``, or 0 and 1 of shape ``(B, channels, H, W, D)`` for a sigmoid.
+            output: what they mean.
+        """
+        output = Output.of(output)
+        reach = self.reach_regions if output.is_sigmoid else self._reach_labels
+        goals = [one if self.objection(one, output) else reach(one) for one in labels]
+        return torch.stack(goals).to(labels.dtype)
+
+    def _reach_labels(self, labels: Tensor) -> Tensor:
+        """Return the goal of labels ``(1, H, W, D)``."""
+        return self.reach(labels[0])[None]
+
+    def objection(self, labels: Tensor, output: Output | str = "softmax") -> str:
+        """Say why the goal makes no sense for the labels of a sample; an empty text if it does.
+
+        Args:
+            labels: as in a call, without the axis of the batch.
+            output: what they mean.
+        """
+        sigmoid = Output.of(output).is_sigmoid
+
+        def voxels(of: Tensor, organ: int) -> Tensor:
+            return of[organ] > 0 if sigmoid else of == organ
+
+        for organ in self.organs:
+            if not voxels(labels, organ).any():
                 return f"class {organ} is absent"
-            if (labels == organ).all():
+            if voxels(labels, organ).all():
                 return f"class {organ} fills the volume"
-        goal = self.reach(labels)
+        goal = self.reach_regions(labels) if sigmoid else self._reach_labels(labels)
         if torch.equal(goal, labels):
             return "there is nothing to change"
-        lost = [organ for organ in self.organs if not (goal == organ).any()]
+        lost = [organ for organ in self.organs if not voxels(goal, organ).any()]
         return f"nothing would be left of class {lost[0]}" if lost and self.keeps_organs else ""
 
 
@@ -74,11 +118,11 @@ class EraseOrgan(OrganGoal):
     """Let an organ disappear.
 
     Args:
-        organ: class of the organ, from 1 on.
+        organ: class of the organ; which one is the background, which is none, the output of the attack says.
         replacement: class of its voxels afterwards; ``None`` is the nearest other one.
 
     Raises:
-        ValueError: if ``organ`` is the background, or ``replacement`` is ``organ``.
+        ValueError: if ``organ`` is negative, or ``replacement`` is ``organ``.
 
     Example:
         >>> EraseOrgan(organ=1)(torch.tensor([2, 1, 1, 0]).view(1, 1, 1, 1, 4)).flatten().tolist()
@@ -92,7 +136,7 @@ class EraseOrgan(OrganGoal):
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense in any sample."""
-        require_organ("organ", self.organ)
+        require_count("organ", self.organ)
         if self.replacement is not None:
             require_count("replacement", self.replacement)
             require_other("replacement", self.replacement, self.organ)
@@ -110,14 +154,14 @@ class EraseOrgan(OrganGoal):
 
 @dataclass(frozen=True, kw_only=True)
 class SwapOrgans(OrganGoal):
-    """Let two organs be taken for each other.
+    """Let two organs be taken for each other; regions that overlap change their channels.
 
     Args:
-        first: class of one, from 1 on.
+        first: class of one; none is the background.
         second: class of the other.
 
     Raises:
-        ValueError: if they are the same, or one is the background.
+        ValueError: if they are the same, or one is negative.
 
     Example:
         >>> SwapOrgans(first=1, second=2)(torch.tensor([2, 1, 1, 0]).view(1, 1, 1, 1, 4)).flatten().tolist()
@@ -129,8 +173,8 @@ class SwapOrgans(OrganGoal):
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense in any sample."""
-        require_organ("first", self.first)
-        require_organ("second", self.second)
+        require_count("first", self.first)
+        require_count("second", self.second)
         require_other("second", self.second, self.first)
 
     @property
@@ -138,17 +182,16 @@ class SwapOrgans(OrganGoal):
         """Both organs."""
         return (self.first, self.second)
 
+    def reach_regions(self, regions: Tensor) -> Tensor:
+        """Return the regions with the two exchanged."""
+        goal = regions.clone()
+        goal[[self.first, self.second]] = regions[[self.second, self.first]]
+        return goal
+
     def reach(self, labels: Tensor) -> Tensor:
         """Return the labels with the two exchanged."""
         first, second = labels == self.first, labels == self.second
         return labels.masked_fill(first, self.second).masked_fill(second, self.first)
-
-
-def require_organ(name: str, organ: int) -> None:
-    """Refuse what is no class of an organ."""
-    require_count(name, organ)
-    if organ == 0:
-        raise ValueError(f"{name} must be the class of an organ, from 1 on, got 0, the background.")
 
 
 def require_other(name: str, value: int, organ: int) -> None:
@@ -176,12 +219,12 @@ class GrowOrgan(OrganGoal):
     """Let an organ grow by a ball.
 
     Args:
-        organ: class of the organ, from 1 on.
+        organ: class of the organ; which one is the background, which is none, the output of the attack says.
         voxels: how far it grows.
         over: classes that it may cover; ``None`` is every other one.
 
     Raises:
-        ValueError: if ``organ`` is the background or in ``over``, or ``voxels`` is below 1.
+        ValueError: if ``organ`` is negative or in ``over``, or ``voxels`` is below 1.
 
     Example:
         >>> GrowOrgan(organ=1, voxels=1)(torch.tensor([2, 1, 0, 0]).view(1, 1, 1, 1, 4)).flatten().tolist()
@@ -194,7 +237,7 @@ class GrowOrgan(OrganGoal):
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense in any sample."""
-        require_organ("organ", self.organ)
+        require_count("organ", self.organ)
         require_at_least("voxels", self.voxels, 1)
         if self.over is not None:
             object.__setattr__(self, "over", tuple(self.over))
@@ -220,11 +263,11 @@ class ShrinkOrgan(OrganGoal):
     """Let an organ shrink by a ball; what it gives up takes the nearest other class.
 
     Args:
-        organ: class of the organ, from 1 on.
+        organ: class of the organ; which one is the background, which is none, the output of the attack says.
         voxels: how far it shrinks; a sample where nothing would be left of it is not attacked, that is to erase it.
 
     Raises:
-        ValueError: if ``organ`` is the background, or ``voxels`` is below 1.
+        ValueError: if ``organ`` is negative, or ``voxels`` is below 1.
 
     Example:
         >>> ShrinkOrgan(organ=1, voxels=1)(torch.tensor([2, 1, 1, 1, 0]).view(1, 1, 1, 1, 5)).flatten().tolist()
@@ -236,7 +279,7 @@ class ShrinkOrgan(OrganGoal):
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense in any sample."""
-        require_organ("organ", self.organ)
+        require_count("organ", self.organ)
         require_at_least("voxels", self.voxels, 1)
 
     @property
@@ -258,11 +301,11 @@ class MoveOrgan(OrganGoal):
     What it leaves takes the nearest other class, what leaves the volume is lost, and it covers what is in its way.
 
     Args:
-        organ: class of the organ, from 1 on.
+        organ: class of the organ; which one is the background, which is none, the output of the attack says.
         shift: voxels along the axes ``(h, w, d)``.
 
     Raises:
-        ValueError: if ``organ`` is the background, or ``shift`` is not three whole numbers, one of them not 0.
+        ValueError: if ``organ`` is negative, or ``shift`` is not three whole numbers, one of them not 0.
 
     Example:
         >>> MoveOrgan(organ=1, shift=(0, 0, 1))(torch.tensor([2, 1, 1, 0]).view(1, 1, 1, 1, 4)).flatten().tolist()
@@ -274,7 +317,7 @@ class MoveOrgan(OrganGoal):
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense in any sample."""
-        require_organ("organ", self.organ)
+        require_count("organ", self.organ)
         shift = tuple(self.shift)
         if len(shift) != 3 or not all(type(step) is int for step in shift) or not any(shift):
             raise ValueError(f"shift must be three whole numbers, one of them not 0, got {self.shift!r}.")

@@ -53,11 +53,11 @@ class VoxelAttack(GradientAttack):
     def _ball(self, inputs: Tensor, run: int = 0) -> VoxelBall:
         """Return what may change; every run but the first starts at a random point."""
         offset = self._offset(inputs, self.seed + run) if self.random_start or run else None
-        return VoxelBall(inputs, self.eps * self.width, self.value_range, offset, self.norm)
+        return VoxelBall(inputs, self.eps * self.width, self.one_range, offset, self.norm)
 
     def excess(self, clean: Tensor, adv: Tensor) -> Tensor:
         """Return by how much each sample is beyond the budget, ``(B,)``."""
-        return VoxelBall(clean, self.eps * self.width, self.value_range, norm=self.norm).excess(adv)
+        return VoxelBall(clean, self.eps * self.width, self.one_range, norm=self.norm).excess(adv)
 
     def _offset(self, inputs: Tensor, seed: int) -> Tensor:
         """Return a random point of the ball of radius 1."""
@@ -184,7 +184,7 @@ class SegPGD(PGD):
     def __post_init__(self) -> None:
         """Choose the loss."""
         super().__post_init__()
-        object.__setattr__(self, "loss_function", SegPGDLoss(targeted=self.targeted))
+        object.__setattr__(self, "loss_function", SegPGDLoss(targeted=self.targeted, output=self.output))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,4 +211,4 @@ class CosPGD(PGD):
         """Choose the loss."""
         super().__post_init__()
         object.__setattr__(self, "likeness", look_up_option(self.likeness, Likeness))
-        object.__setattr__(self, "loss_function", CosPGDLoss(self.likeness, targeted=self.targeted))
+        object.__setattr__(self, "loss_function", CosPGDLoss(self.likeness, targeted=self.targeted, output=self.output))

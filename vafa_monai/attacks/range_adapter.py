@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vafa_monai.attacks.ascent import Ascent
 from vafa_monai.attacks.attack import Attack, AttackWrapper, Network
+from vafa_monai.attacks.channel_units import ValueRange, is_one_range
 
 __all__ = ["RangeAdapter", "intensity_range", "physical_width", "sample_range", "strengths"]
 
@@ -51,7 +52,8 @@ class RangeAdapter(AttackWrapper):
     the same amount. Inputs of one fixed range, Hounsfield units or a standardization of a whole dataset, need no
     adapter but the attack's ``value_range``.
 
-    Samples are attacked one by one. A channel of one intensity stays as it is.
+    Samples are attacked one by one. A channel of one intensity stays as it is, and so does one that is none of the
+    ``channels`` of the attack inside, which has one range for all of them.
 
     Args:
         attack: the attack.
@@ -59,7 +61,7 @@ class RangeAdapter(AttackWrapper):
 
     Raises:
         TypeError: if ``attack`` is no attack.
-        ValueError: if ``value_range`` is not that of ``attack``.
+        ValueError: if ``value_range`` is not that of ``attack``, or one of each channel.
 
     Example:
         >>> from vafa_monai.attacks import PGD
@@ -69,6 +71,12 @@ class RangeAdapter(AttackWrapper):
         (0.5, True)
     """
 
+    def __post_init__(self) -> None:
+        """Refuse ranges of channels, which those of each sample would take the place of."""
+        super().__post_init__()
+        if not is_one_range(self.value_range):
+            raise ValueError(f"value_range must be one pair in a RangeAdapter, got {self.value_range}.")
+
     def search(self, inputs: Tensor, targets: Tensor, network: Network) -> RangeAscent:
         """Find the attacked volumes."""
         found = [self._attack(*pair, network) for pair in zip(inputs.split(1), targets.split(1), strict=True)]
@@ -76,7 +84,7 @@ class RangeAdapter(AttackWrapper):
 
     def _attack(self, volume: Tensor, labels: Tensor, network: Network) -> tuple[Tensor, list[dict[str, Any]]]:
         """Attack one sample."""
-        units = _Units(volume, self.value_range)
+        units = _Units(volume, self.one_range)
         scaled = units.scaled(volume)
         found = self.attack.run(scaled, labels, lambda candidate: network(units.native(candidate)))
         adv = units.native(found.adv).clamp(units.low, units.low + units.width)
@@ -89,14 +97,14 @@ class RangeAdapter(AttackWrapper):
 
     def excess(self, clean: Tensor, adv: Tensor) -> Tensor:
         """Return by how much each sample is beyond the budget, ``(B,)``."""
-        units = _Units(clean, self.value_range)
+        units = _Units(clean, self.one_range)
         scale = units.width.flatten(1).amax(1) / units.span
-        return scale * self.attack.excess(units.scaled(clean), units.scaled(adv))
+        return scale * self.attack.beyond(units.scaled(clean), units.scaled(adv))
 
     def _check(self, inputs: Tensor, targets: Tensor) -> None:
         """Refuse what cannot be attacked; every finite intensity is allowed."""
         if inputs.ndim == 5 and inputs.is_floating_point() and inputs.numel() and inputs.isfinite().all():
-            super()._check(torch.full_like(inputs, self.value_range[0]), targets)
+            super()._check(torch.full_like(inputs, self.one_range[0]), targets)
         else:
             super()._check(inputs, targets)
 
@@ -154,8 +162,8 @@ def strengths(
     return {name: _in_units(share, width, physical_unit) for name, share in found.items() if share is not None}
 
 
-def intensity_range(attack: Any) -> tuple[float, float] | None:
-    """Return the intensities that an attack is made for; ``None`` if they are those of each sample.
+def intensity_range(attack: Any) -> ValueRange | None:
+    """Return the intensities that an attack is made for, one pair or a pair a channel; ``None`` if each sample's own.
 
     Example:
         >>> from vafa_monai.attacks import FGSM, RangeAdapter
@@ -167,8 +175,8 @@ def intensity_range(attack: Any) -> tuple[float, float] | None:
         if isinstance(inside, RangeAdapter):
             return None
         inside = inside.attack
-    low, high = getattr(inside, "value_range", (0.0, 1.0))
-    return low, high
+    found: ValueRange = getattr(inside, "value_range", (0.0, 1.0))
+    return found
 
 
 def physical_width(physical_range: Sequence[float] | None, physical_unit: str | None) -> float | None:

@@ -140,7 +140,7 @@ class SquareAttack(LossAttack):
 
     def excess(self, clean: Tensor, adv: Tensor) -> Tensor:
         """Return by how much each sample is beyond the budget, ``(B,)``."""
-        return VoxelBall(clean, self.eps * self.width, self.value_range).excess(adv)
+        return VoxelBall(clean, self.eps * self.width, self.one_range).excess(adv)
 
     @property
     def _steps(self) -> int:
@@ -152,7 +152,7 @@ class SquareAttack(LossAttack):
             return Ascent(self.clip(inputs))
         generator = torch.Generator().manual_seed(self.seed)
         start = stripes(inputs.shape[1:], generator).to(inputs)
-        ball = VoxelBall(inputs, self.eps * self.width, self.value_range, start)
+        ball = VoxelBall(inputs, self.eps * self.width, self.one_range, start)
         boxes = self.queries - 1  # the start is a query, too
         return climb(
             ball,

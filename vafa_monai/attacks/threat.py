@@ -40,23 +40,29 @@ class Threat:
         changes: kind and size: fractions of the width of the intensities for voxels and noise, gray levels for
             coefficients; the name of the attack where nothing else is known of it.
         targeted: whether it aims at a segmentation of its own instead of away from the truth.
+        channels: the channels that it may change; ``None`` is all.
     """
 
     changes: tuple[tuple[Change, float | str], ...]
     targeted: bool = False
+    channels: tuple[int, ...] | None = None
 
     def __str__(self) -> str:
         """Name it for a reader."""
-        return "targeted, " * self.targeted + ", or ".join(_words(change, size) for change, size in self.changes)
+        where = "" if self.channels is None else f", in channels {', '.join(map(str, self.channels))}"
+        what = ", or ".join(_words(change, size) for change, size in self.changes)
+        return "targeted, " * self.targeted + what + where
 
     def covers(self, other: Threat) -> bool:
         """Tell whether every change that ``other`` may make is one that this may make, too, wherever it aims."""
-        return all(any(_contains(mine, one) for mine in self.changes) for one in other.changes)
+        everywhere = self.channels is None or set(other.channels or [-1]) <= set(self.channels)
+        return everywhere and all(any(_contains(mine, one) for mine in self.changes) for one in other.changes)
 
     def exceeded_by(self, other: Threat) -> bool:
         """Tell whether ``other`` makes the same kinds of changes, larger ones."""
         kinds = {change for change, _ in self.changes}
-        return {change for change, _ in other.changes} <= kinds and not self.covers(other)
+        same = self.channels == other.channels and {change for change, _ in other.changes} <= kinds
+        return same and not self.covers(other)
 
 
 def threat_of(settings: Mapping[str, Any]) -> Threat:
@@ -72,8 +78,10 @@ def threat_of(settings: Mapping[str, Any]) -> Threat:
     inner = settings.get("attack")
     if isinstance(inner, Mapping):
         threat = threat_of(inner)
-        return Threat(threat.changes, threat.targeted or "goal" in settings)
-    return Threat(_changes(settings), settings.get("targeted") is True)
+        return Threat(threat.changes, threat.targeted or "goal" in settings, threat.channels)
+    channels = settings.get("channels")
+    chosen = None if channels is None else tuple(sorted(channels))
+    return Threat(_changes(settings), settings.get("targeted") is True, chosen)
 
 
 def _changes(settings: Mapping[str, Any]) -> tuple[tuple[Change, float | str], ...]:

@@ -80,7 +80,7 @@ class TiledAttack(AttackWrapper):
             owner[tile[2:]] = number
         return torch.stack(
             [
-                self.attack.excess(volume[tile], volume[tile] + change[tile] * (owner[tile[2:]] == number))
+                self.attack.beyond(volume[tile], volume[tile] + change[tile] * (owner[tile[2:]] == number))
                 for number, tile in enumerate(tiles)
             ]
         ).amax(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -134,11 +134,11 @@ class TransferPGD(PGD):
     def objective(self, targets: Tensor, network: Network) -> LossObjective:
         """Return what is raised."""
         plain = super().objective(targets, network)
-        settings = {name: getattr(plain, name) for name in ("loss_function", "targets", "network", "sign", "steps")}
+        settings = {item.name: getattr(plain, item.name) for item in fields(plain)}
         return DiverseObjective(
             **settings,
             probability=self.diversity,
             least_share=self.least_share,
-            fill=self.value_range[0],
+            fill=self.one_range[0],
             seed=self.seed,
         )

@@ -172,7 +172,7 @@ class VAFA(GradientAttack):
         """Return what may change."""
         return QuantizationTable(
             clean=inputs,
-            value_range=self.value_range,
+            value_range=self.one_range,
             block_size=self.block_size,
             q_min=self.q_min,
             q_max=self.q_max,
@@ -191,7 +191,7 @@ class VAFA(GradientAttack):
         """Subtract the dissimilarity of Eq. 2; the statistics of the clean volume are computed once."""
         if self.ssim_weight == 0:
             return objective
-        scale = GrayScale(self.value_range)
+        scale = GrayScale(self.one_range)
         clean = block_statistics(scale.to_unit(inputs), self.block_size)
         return PenalizedObjective(
             objective, lambda adv: self.ssim_weight * (1 - ssim_to_blocks(scale.to_unit(adv), clean))

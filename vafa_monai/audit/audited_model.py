@@ -23,7 +23,7 @@ from vafa_monai.audit.setting import AuditSettings
 from vafa_monai.inferers.inferred_network import PassCounter, evaluating
 from vafa_monai.inferers.whole_network import whole_network
 from vafa_monai.losses.consistency import dice_ce
-from vafa_monai.losses.voxel_loss import class_indices, require_channels
+from vafa_monai.losses.output import class_indices, require_channels
 
 __all__ = [
     "SLACK",
@@ -129,6 +129,8 @@ class AuditedModel:
         network: maps windows to logits.
         cases: cases to attack, in the grid and intensities of the network.
         classes: names of the classes, background first.
+        name: label of the model.
+        checkpoint: ``path`` and ``sha256`` of the weights, if they are of a file.
         inferer: MONAI inferer that the model is deployed with; ``None`` calls the network.
         settings: how hard the audit tries.
         value_range: lowest and highest intensity that the network's input can have.
@@ -150,6 +152,8 @@ class AuditedModel:
         cases: Sequence[AuditCase],
         classes: Sequence[str],
         *,
+        name: str = "model",
+        checkpoint: Mapping[str, str] | None = None,
         inferer: Callable[..., Tensor] | None = None,
         settings: AuditSettings | None = None,
         value_range: Sequence[float] = (0.0, 1.0),
@@ -169,6 +173,7 @@ class AuditedModel:
         if not any(case.label.any() for case in cases):
             raise ValueError("cases must show a class beside the background, got labels of background alone.")
         self.network, self.cases, self.classes, self.inferer = network, tuple(cases), tuple(classes), inferer
+        self.name, self.checkpoint = name, checkpoint
         self.settings = AuditSettings() if settings is None else settings
         self.value_range = require_range("value_range", value_range)
         self.surrogate, self.splits, self.measured = surrogate, splits, tuple(measured)

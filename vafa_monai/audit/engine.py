@@ -117,9 +117,7 @@ def audit_document(
     subject: AuditedModel,
     run: AuditRun,
     *,
-    model: str,
     versions: Mapping[str, str],
-    checkpoint: Mapping[str, str] | None = None,
     command: str | None = None,
 ) -> dict[str, Any]:
     """Return what an audit found, and all that is needed to repeat it, as JSON.
@@ -127,9 +125,7 @@ def audit_document(
     Args:
         subject: what was audited.
         run: what was found.
-        model: label of the model.
         versions: versions of the programs.
-        checkpoint: ``path`` and ``sha256`` of the weights.
         command: the command line that does the same.
 
     Returns:
@@ -140,8 +136,8 @@ def audit_document(
     return {
         "schema": AUDIT_SCHEMA,
         "verdict": run.verdict.value,
-        "model": model,
-        "checkpoint": None if checkpoint is None else dict(checkpoint),
+        "model": subject.name,
+        "checkpoint": None if subject.checkpoint is None else dict(subject.checkpoint),
         "seed": subject.settings.seed,
         "settings": as_json(settings),
         "classes": list(subject.classes),

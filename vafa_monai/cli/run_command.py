@@ -13,10 +13,11 @@ from typing import Any
 from vafa_monai.cli.argument import beside, checkpoint_files, names, prepared, runs_of, under_attacks
 from vafa_monai.cli.command import number, whole
 from vafa_monai.cli.say import log, say
-from vafa_monai.runs.benchmark import Benchmark, BenchmarkOutcome
+from vafa_monai.runs.benchmark import Benchmark
 from vafa_monai.runs.bundle_run import BundleRun, hardening_overlays
 from vafa_monai.runs.reach import require_read
-from vafa_monai.runs.study import ATTACKS, STRENGTHS, Study, StudyOutcome
+from vafa_monai.runs.study import ATTACKS, STRENGTHS, Study
+from vafa_monai.runs.work import WorkOutcome
 
 __all__ = ["attack", "benchmark", "evaluate", "harden", "study", "train"]
 
@@ -221,7 +222,7 @@ def study(
     end_with(run.run())
 
 
-def end_with(outcome: BenchmarkOutcome | StudyOutcome) -> None:
+def end_with(outcome: WorkOutcome) -> None:
     """Print what was made and what failed; failures end the command with a code of their own."""
     for name, path in outcome.files.items():
         say(f"{name}: {path}")

@@ -32,7 +32,7 @@ def check_cases(  # noqa: PLR0913 - each is a check of its own
     *,
     num_classes: int,
     preprocessing: Callable[[Any], Any] | None = None,
-    value_range: Sequence[float] | None = (0.0, 1.0),
+    value_range: Sequence[Any] | None = (0.0, 1.0),
     roi_size: Sequence[int] | None = None,
     in_channels: int | None = None,
     unique_names: bool = False,
@@ -46,7 +46,8 @@ def check_cases(  # noqa: PLR0913 - each is a check of its own
         num_classes: number of classes with the background.
         preprocessing: deterministic transforms of a case. Files are loaded as its ``LoadImaged`` does, or by MONAI's
             own without it; after it intensities, classes and sizes are checked once more.
-        value_range: lowest and highest intensity after ``preprocessing``; ``None`` allows every finite one.
+        value_range: lowest and highest intensity after ``preprocessing``, or such a pair for each channel; ``None``
+            allows every finite one.
         roi_size: window of the network in voxels; a smaller volume is refused.
         in_channels: channels that the network takes; an image of any other number after ``preprocessing`` is refused.
         unique_names: refuse two images of one file name, but for its ending and case: results could not be told apart.
@@ -228,11 +229,28 @@ def _check_classes(label: torch.Tensor, num_classes: int, when: str, where: str)
         raise ValueError(f"label must {rule}, got values from {low:g} to {high:g}{more}{where}.")
 
 
+def _check_range(image: torch.Tensor, value_range: Sequence[Any] | None, when: str, where: str) -> None:
+    """Check the intensities of an image, or of each of its channels."""
+    if value_range is not None and isinstance(value_range[0], Sequence):
+        if len(value_range) != len(image):
+            rule = f"have a pair for each of {len(image)} channels"
+            raise ValueError(f"value_range must {rule}, got {len(value_range)}{where}.")
+        for index, pair in enumerate(value_range):
+            _check_range(image[index : index + 1], pair, f" in channel {index}{when}", where)
+        return
+    low, high = float(image.min()), float(image.max())
+    least, most = (-math.inf, math.inf) if value_range is None else value_range
+    slack = 0.0 if value_range is None else RANGE_TOLERANCE * (most - least)
+    if not (-math.inf < low and least - slack <= low and high <= most + slack and high < math.inf):  # NaN fails
+        rule = f"lie in value_range {(least, most)}{when}"
+        raise ValueError(f"image must {rule}, got {low:.4g} to {high:.4g}{where}.")
+
+
 def _check_preprocessed(
     case: Mapping[str, Any],
     preprocessing: Callable[[Any], Any],
     num_classes: int,
-    value_range: Sequence[float] | None,
+    value_range: Sequence[Any] | None,
     roi_size: Sequence[int] | None,
     in_channels: int | None,
 ) -> None:
@@ -245,12 +263,7 @@ def _check_preprocessed(
         _require_channels(len(image), in_channels, where)
     if roi_size is not None and any(size < edge for size, edge in zip(shape, roi_size, strict=True)):
         raise ValueError(f"image must be at least as large as the window {tuple(roi_size)}, got {shape}{where}.")
-    low, high = float(image.min()), float(image.max())
-    least, most = (-math.inf, math.inf) if value_range is None else value_range
-    slack = 0.0 if value_range is None else RANGE_TOLERANCE * (most - least)
-    if not (-math.inf < low and least - slack <= low and high <= most + slack and high < math.inf):  # NaN fails
-        rule = f"lie in value_range {(least, most)}{when}"
-        raise ValueError(f"image must {rule}, got {low:.4g} to {high:.4g}{where}.")
+    _check_range(image, value_range, when, where)
     _require_contrast(torch.as_tensor(image), when, where)
     if isinstance(label, torch.Tensor):
         if tuple(label.shape[1:]) != shape:

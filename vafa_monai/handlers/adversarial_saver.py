@@ -18,7 +18,7 @@ from vafa_monai.attacks.range_adapter import intensity_range, physical_width, st
 from vafa_monai.attacks.validation import LEVELS
 from vafa_monai.data.files import require_writable, sha256, write_json, write_volume
 from vafa_monai.handlers.batch import AdversarialKeys
-from vafa_monai.losses.voxel_loss import class_indices
+from vafa_monai.losses.output import Output, class_indices, yes_or_no
 from vafa_monai.metrics.image_quality import in_range
 from vafa_monai.results.provenance import case_name, listed_names, require_different, versions
 
@@ -65,6 +65,7 @@ class AdversarialSaver:
         self.about = {"attack": {"name": attack_name, "settings": describe(attack), "strength": strength}, "seed": seed}
         self.checkpoint = Path(checkpoint)
         self.value_range = intensity_range(attack)
+        self.output = Output.of(getattr(attack, "output", "softmax"))
         self._names: list[str] = []
         self._weights = ""
         self.width, self.unit = physical_width(physical_range, physical_unit), physical_unit
@@ -94,7 +95,7 @@ class AdversarialSaver:
         write_volume(self.output_dir / f"{name}_image.nii.gz", _array(image), _affine(image))
         for kind in (CommonKeys.LABEL, AdversarialKeys.NATIVE_LABEL):
             if kind in case:
-                label = _array(_label(case[kind], f"{kind} of {name}")).astype(np.uint8)
+                label = _array(self._label(case[kind], f"{kind} of {name}")).astype(np.uint8)
                 write_volume(self.output_dir / f"{name}_{kind}.nii.gz", label, _affine(case[kind]))
         write_json(
             self.output_dir / f"{name}.json",
@@ -107,6 +108,16 @@ class AdversarialSaver:
             },
         )
 
+    def _label(self, label: Tensor, name: str) -> Tensor:
+        """Return class indices ``(1, H, W, D)`` that a byte can hold, or the regions of sigmoids; refuse another."""
+        if self.output.is_sigmoid:
+            yes_or_no(label, name)
+        elif len(label) != 1:
+            raise ValueError(f"{name} must hold class indices in one channel, got {len(label)} channels.")
+        else:
+            class_indices(label, LARGEST_CLASSES, name=name)
+        return label
+
     def _change(self, image: Tensor, clean: Tensor) -> dict[str, float]:
         """Return root mean square and largest absolute value of the change, in all units."""
         adv, original = in_range(image[None].detach(), clean[None].detach(), self.value_range)
@@ -114,14 +125,6 @@ class AdversarialSaver:
         figures = {"rms": share.square().mean().sqrt().item(), "linf": share.abs().max().item()}
         units = {"grey": LEVELS} | ({str(self.unit): self.width} if self.width else {})
         return {f"{name}_{unit}": scale * value for unit, scale in units.items() for name, value in figures.items()}
-
-
-def _label(label: Tensor, name: str) -> Tensor:
-    """Return a label ``(1, H, W, D)`` that a byte a voxel can hold; refuse another."""
-    if len(label) != 1:
-        raise ValueError(f"{name} must hold class indices in one channel, got {len(label)} channels.")
-    class_indices(label, LARGEST_CLASSES, name=name)
-    return label
 
 
 def _affine(volume: Tensor) -> np.ndarray:

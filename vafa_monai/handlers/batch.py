@@ -21,7 +21,7 @@ from vafa_monai.attacks.attack import Attack
 from vafa_monai.inferers.inferred_network import InferredNetwork, PassCounter, checkpointed, evaluating
 from vafa_monai.inferers.sliding_window_network import SlidingWindowNetwork
 from vafa_monai.inferers.whole_network import whole_network
-from vafa_monai.losses.voxel_loss import require_channels
+from vafa_monai.losses.output import Output, require_channels
 
 __all__ = [
     "AdversarialKeys",
@@ -240,7 +240,7 @@ def attack_batch(
     Raises:
         TypeError: if the batch is no dictionary.
         ValueError: if ``windows_per_gradient`` is given, but the inferer is no sliding window, or if the engine gives
-            its network more than volumes, or if a prediction is the target and has one channel.
+            its network more than volumes, or if a prediction is the target and has one channel of a softmax.
         RuntimeError: if memory is too small for one window of one volume, or if what is attacked and what is evaluated
             give different logits of the first volume.
     """
@@ -251,18 +251,18 @@ def attack_batch(
         _require_same_network(engine, whole)
     with evaluating(whole), engine_precision(engine), PassCounter(network) as passes:
         if target == AttackTarget.PREDICTION:
-            targets = _predicted(whole, inputs)
+            targets = _predicted(whole, inputs, getattr(attack, "output", "softmax"))
         record = attack_record(engine)
         adv, details, record.plan = attack_within_memory(attack, inputs, targets, whole, record.plan)
     cost = {"forward": passes.forward, "backward": passes.backward}
     return AttackedBatch(inputs, convert_to_dst_type(adv, dst=inputs)[0], details, cost)
 
 
-def _predicted(whole: nn.Module, inputs: Tensor) -> Tensor:
+def _predicted(whole: nn.Module, inputs: Tensor, output: Output | str) -> Tensor:
     """Return the logits of clean volumes as targets that are no class indices."""
     with torch.no_grad(), isolated(whole, inputs.device):
         logits = require_tensor(whole(_plain(inputs).clone())).detach()
-    require_channels(logits.shape[1])
+    require_channels(logits.shape[1], output=output)
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 

@@ -12,6 +12,7 @@ from monai.utils import CommonKeys, MetricReduction
 from torch import Tensor
 
 from vafa_monai.handlers.batch import AdversarialKeys
+from vafa_monai.losses.output import Output
 from vafa_monai.metrics.image_quality import QUALITY_NAMES, PerceptualSimilarityMetric
 from vafa_monai.metrics.organ_presence import OrganPresenceMetric, require_one_hot
 from vafa_monai.metrics.surface import HausdorffDistance95Metric, LostOrgan, NormalizedSurfaceDiceMetric
@@ -24,12 +25,16 @@ IMAGES = from_engine((CommonKeys.IMAGE, AdversarialKeys.CLEAN_IMAGE))
 
 
 class _OneHotHandler(IgniteMetricHandler):
-    """Refuse masks that are not one-hot, background first, before the metric leaves their first channel out."""
+    """Refuse masks that are not one-hot under a softmax, before the metric leaves the background out."""
+
+    def __init__(self, metric: Any, output_transform: Callable) -> None:
+        super().__init__(metric, output_transform=output_transform)
+        self.output = metric.output
 
     def update(self, output: Sequence[Tensor]) -> None:
         """Take predictions and labels of an iteration, stacked or in a list."""
         for y_pred, y in zip(*output[:2], strict=True):
-            require_one_hot(*(torch.as_tensor(part)[None] for part in (y_pred, y)))
+            require_one_hot(torch.as_tensor(y_pred)[None], torch.as_tensor(y)[None], self.output)
         super().update(output)
 
 
@@ -41,6 +46,7 @@ class HausdorffDistance95(_OneHotHandler):
         lost_organ: ``"diagonal"`` or ``"ignore"``.
         reduction: MONAI's reduction of cases and classes.
         output_transform: gets ``(y_pred, y)`` from the engine's output; the default takes ``pred`` and ``label``.
+        output: what the channels mean, see :class:`vafa_monai.losses.Output`.
     """
 
     def __init__(
@@ -49,8 +55,10 @@ class HausdorffDistance95(_OneHotHandler):
         lost_organ: LostOrgan | str = LostOrgan.DIAGONAL,
         reduction: MetricReduction | str = MetricReduction.MEAN,
         output_transform: Callable = PREDICTION,
+        output: Output | str = "softmax",
     ) -> None:
-        super().__init__(HausdorffDistance95Metric(spacing, lost_organ, reduction), output_transform=output_transform)
+        metric = HausdorffDistance95Metric(spacing, lost_organ, reduction, output)
+        super().__init__(metric, output_transform=output_transform)
 
 
 class NormalizedSurfaceDice(_OneHotHandler):
@@ -61,6 +69,7 @@ class NormalizedSurfaceDice(_OneHotHandler):
         tolerance: accepted distance in mm.
         reduction: MONAI's reduction of cases and classes.
         output_transform: gets ``(y_pred, y)`` from the engine's output; the default takes ``pred`` and ``label``.
+        output: what the channels mean, see :class:`vafa_monai.losses.Output`.
     """
 
     def __init__(
@@ -69,8 +78,10 @@ class NormalizedSurfaceDice(_OneHotHandler):
         tolerance: float = 1.0,
         reduction: MetricReduction | str = MetricReduction.MEAN,
         output_transform: Callable = PREDICTION,
+        output: Output | str = "softmax",
     ) -> None:
-        super().__init__(NormalizedSurfaceDiceMetric(spacing, tolerance, reduction), output_transform=output_transform)
+        metric = NormalizedSurfaceDiceMetric(spacing, tolerance, reduction, output)
+        super().__init__(metric, output_transform=output_transform)
 
 
 class OrganPresence(_OneHotHandler):
@@ -78,10 +89,11 @@ class OrganPresence(_OneHotHandler):
 
     Args:
         output_transform: gets ``(y_pred, y)`` from the engine's output; the default takes ``pred`` and ``label``.
+        output: what the channels mean, see :class:`vafa_monai.losses.Output`.
     """
 
-    def __init__(self, output_transform: Callable = PREDICTION) -> None:
-        super().__init__(OrganPresenceMetric(), output_transform=output_transform)
+    def __init__(self, output_transform: Callable = PREDICTION, output: Output | str = "softmax") -> None:
+        super().__init__(OrganPresenceMetric(output), output_transform=output_transform)
 
     def compute(self) -> dict[str, float]:
         """Return the totals; they also become metrics of the engine."""

@@ -20,13 +20,14 @@ from monai.handlers import IgniteMetricHandler, MeanDice, from_engine
 from monai.utils import CommonKeys, string_list_all_gather
 from torch import Tensor
 
+from vafa_monai.attacks.channel_units import ValueRange, is_one_range, require_ranges
 from vafa_monai.attacks.describe import describe
 from vafa_monai.attacks.range_adapter import strengths
 from vafa_monai.attacks.validation import LEVELS
 from vafa_monai.data.files import require_writable, sha256, whole_file, write_json
 from vafa_monai.handlers.batch import AdversarialKeys, attack_record
 from vafa_monai.handlers.metric import HausdorffDistance95, NormalizedSurfaceDice, OrganPresence, PerceptualSimilarity
-from vafa_monai.losses.voxel_loss import class_indices, require_channels
+from vafa_monai.losses.output import Output, class_indices, require_channels, yes_or_no
 from vafa_monai.metrics.image_quality import QUALITY_NAMES
 from vafa_monai.metrics.organ_presence import compute_organ_volumes
 from vafa_monai.metrics.radial_spectrum import radial_spectrum
@@ -53,7 +54,10 @@ Place = tuple[slice, ...]
 
 
 def case_snapshot(
-    case: dict[str, Any], output: dict[str, Any], value_range: tuple[float, float] | None = (0.0, 1.0)
+    case: dict[str, Any],
+    output: dict[str, Any],
+    value_range: ValueRange | None = (0.0, 1.0),
+    kind: Output | str = "softmax",
 ) -> dict[str, np.ndarray]:
     """Return the middle axial slice of a case, image and masks in the grid of the image, and its small volume.
 
@@ -63,13 +67,16 @@ def case_snapshot(
     Args:
         case: one item of the batch: image, label, and the clean image where an attack handler kept it.
         output: the same item of the output, with the prediction.
-        value_range: lowest and highest intensity of the images; ``None`` is the range of the clean one. The small
-            volume has them in [0, 1].
+        value_range: lowest and highest intensity of the images, of which the first channel is shown; ``None`` is the
+            range of the clean one. The small volume has them in [0, 1].
+        kind: what the channels of the masks mean. Regions that overlap are shown as classes from 1 on, the last of
+            those that a voxel is in.
     """
-    volumes = _snapshot_volumes(case, output)
+    volumes = _snapshot_volumes(case, output, Output.of(kind))
     middle = volumes["adv"].shape[-1] // 2
     slices = {name: volume[..., middle] for name, volume in volumes.items()}
-    low, high = (volumes["clean"].min(), volumes["clean"].max()) if value_range is None else value_range
+    shown: Any = value_range if value_range is None or is_one_range(value_range) else value_range[0]
+    low, high = (volumes["clean"].min(), volumes["clean"].max()) if shown is None else shown
     units = {name: (volumes[name] - low) / ((high - low) or 1) for name in ("clean", "adv")}
     return slices | small_volume(volumes | units, _spacing(case[CommonKeys.IMAGE]))
 
@@ -110,7 +117,7 @@ def small_volume(volumes: dict[str, np.ndarray], spacing: tuple[float, ...]) -> 
     }
 
 
-def _snapshot_volumes(case: dict[str, Any], output: dict[str, Any]) -> dict[str, np.ndarray]:
+def _snapshot_volumes(case: dict[str, Any], output: dict[str, Any], kind: Output) -> dict[str, np.ndarray]:
     """Return images as float32 and masks as classes, shape ``(H, W, D)``, all in the grid of the image."""
     adv = case[CommonKeys.IMAGE]
     images = {"clean": case.get(AdversarialKeys.CLEAN_IMAGE.value, adv), "adv": adv}
@@ -118,12 +125,16 @@ def _snapshot_volumes(case: dict[str, Any], output: dict[str, Any]) -> dict[str,
     pred = output[AdversarialKeys.GRID_PRED.value] if in_grid else output[CommonKeys.PRED]
     masks = {"label": case[CommonKeys.LABEL] if in_grid else output[CommonKeys.LABEL], "pred": pred}
     arrays = {name: np.asarray(image[0].cpu(), dtype=np.float32) for name, image in images.items()}
-    return arrays | {name: _class_indices(mask) for name, mask in masks.items()}
+    return arrays | {name: _class_indices(mask, kind) for name, mask in masks.items()}
 
 
-def _class_indices(mask: Tensor) -> np.ndarray:
-    """Return the classes of ``(C, H, W, D)``, one-hot or indices already."""
-    return np.asarray((mask.argmax(0) if len(mask) > 1 else mask[0]).cpu(), dtype=np.uint8)
+def _class_indices(mask: Tensor, kind: Output) -> np.ndarray:
+    """Return the classes of ``(C, H, W, D)``, one-hot or indices already, or regions; the background is 0."""
+    if len(mask) == 1 and not kind.is_sigmoid:
+        return np.asarray(mask[0].cpu(), dtype=np.uint8)
+    planes = kind.background_first([plane > 0 for plane in mask], torch.zeros_like(mask[0], dtype=torch.bool))
+    numbers = [index * plane.to(torch.uint8) for index, plane in enumerate(planes)]
+    return np.asarray(torch.stack(numbers).amax(0).cpu(), dtype=np.uint8)
 
 
 def _spacing(image: Tensor) -> tuple[float, ...]:
@@ -167,7 +178,8 @@ class RobustnessReport:
         attack_name: name of the attack.
         attack: the attack of :class:`vafa_monai.handlers.AttackHandler` on the same evaluator.
         checkpoint: path of the attacked weights.
-        classes: names of the classes, background first: as many as the network has channels.
+        classes: names of the classes: as many as the network has channels. A document has the background first,
+            by the name ``"background"`` and without figures where the classes have none.
         role: ``"attack"`` or ``"control"``.
         seed: seed of the run.
         tolerance: accepted surface distance of the surface Dice, in mm.
@@ -176,6 +188,8 @@ class RobustnessReport:
         physical_unit: its unit.
         lpips_weights: path of torchvision's AlexNet weights.
         image_quality: measure the change of the image; needs the clean images that the attack handler keeps.
+        output: what the channels of logits and labels mean, see :class:`vafa_monai.losses.Output`; ``None`` is what
+            ``attack`` says.
 
     Raises:
         ValueError: if ``role`` is unknown, ``classes`` are no names, a name is none of a file, or only one of
@@ -196,15 +210,17 @@ class RobustnessReport:
         role: str = "attack",
         seed: int = 0,
         tolerance: float = 1.0,
-        value_range: Sequence[float] | None = (0.0, 1.0),
+        value_range: Sequence[Any] | None = (0.0, 1.0),
         physical_range: Sequence[float] | None = None,
         physical_unit: str | None = None,
         lpips_weights: str | None = None,
         image_quality: bool = True,
+        output: Output | str | None = None,
     ) -> None:
         if role not in ("attack", "control"):
             raise ValueError(f'role must be "attack" or "control", got {role!r}.')
-        _require_names(model_name, attack_name, classes)
+        self.output = Output.of(getattr(attack, "output", "softmax") if output is None else output)
+        _require_names(model_name, attack_name, classes, self.output)
         self.path = Path(output_dir) / model_name / f"{attack_name}.json"
         self.checkpoint, self.classes = Path(checkpoint), list(classes)
         self.about = {
@@ -221,19 +237,19 @@ class RobustnessReport:
                 "physical_range": None if physical_range is None else list(physical_range),
                 "physical_unit": physical_unit,
             },
-            "classes": self.classes,
+            "classes": self.output.background_first(self.classes, "background"),
             "seed": seed,
         }
         self.tolerance, self.with_origin = tolerance, image_quality
         self.metrics: dict[str, IgniteMetricHandler] = {
             "dice": MeanDice(output_transform=from_engine([CommonKeys.PRED, CommonKeys.LABEL])),
-            "hd95_mm": HausdorffDistance95(),
-            "nsd": NormalizedSurfaceDice(tolerance=tolerance),
-            "organ_presence": OrganPresence(),
+            "hd95_mm": HausdorffDistance95(output=self.output),
+            "nsd": NormalizedSurfaceDice(tolerance=tolerance, output=self.output),
+            "organ_presence": OrganPresence(output=self.output),
         }
         if image_quality:
             self.metrics["image_quality"] = PerceptualSimilarity(value_range, lpips_weights)
-        self.value_range = None if value_range is None else (float(value_range[0]), float(value_range[1]))
+        self.value_range = None if value_range is None else require_ranges("value_range", value_range)
         self._names: list[str] = []
         self._told: list[str] = []  # JSON
         self._snapshot: dict[str, np.ndarray] = {}
@@ -262,29 +278,40 @@ class RobustnessReport:
         """Refuse logits, labels and images that no figure can be computed of, before argmax hides what they are."""
         logits, batch = engine.state.output[CommonKeys.PRED], engine.state.batch
         if isinstance(logits, Tensor):
-            require_channels(logits.shape[1], len(self.classes))
+            require_channels(logits.shape[1], len(self.classes), self.output)
             if not logits.isfinite().all():  # argmax takes NaN for the largest: a DSC of 0, or of anything
                 raise ValueError("network must return finite logits, got NaN or infinite ones; check its weights.")
         for key in (CommonKeys.LABEL, AdversarialKeys.NATIVE_LABEL):
             label = batch.get(key)
-            if isinstance(label, Tensor) and label.shape[1] == 1:
-                class_indices(label, len(self.classes), name=str(key))
+            if isinstance(label, Tensor):
+                self._check_label(label, str(key))
         for image in batch.get(AdversarialKeys.CLEAN_IMAGE, batch[CommonKeys.IMAGE]):
             if image.amin() == image.amax():
                 raise ValueError(
                     f"image must not be constant, got {image.amin().item():g} everywhere; check the scaling."
                 )
 
+    def _check_label(self, label: Tensor, name: str) -> None:
+        """Refuse labels that are none of the output; one-hot ones of a softmax are for the metrics to refuse."""
+        if self.output.is_sigmoid:
+            yes_or_no(label, name)
+        elif label.shape[1] == 1:
+            class_indices(label, len(self.classes), name=name)
+
     def collect(self, engine: Any) -> None:
         """Remember the names of the cases, what no metric tells of them, and how the first looks."""
         details = attack_record(engine).details or [{}] * len(engine.state.batch)
         for case, output, told in zip(engine.state.batch, engine.state.output, details, strict=True):
             if not self._names:
-                self._snapshot = case_snapshot(case, output, self.value_range)
+                self._snapshot = case_snapshot(case, output, self.value_range, self.output)
             name = case_name(case[CommonKeys.IMAGE])
             require_different([*self._names, name])
             self._names.append(name)
-            more = {"volume_ml": _volumes(output), **self._origin(case), **({"attack_details": told} if told else {})}
+            more = {
+                "volume_ml": self._volumes(output),
+                **self._origin(case),
+                **({"attack_details": told} if told else {}),
+            }
             self._told.append(json.dumps(more))
         for way, windows in attack_record(engine).cost.items():
             self._cost[way] = self._cost.get(way, 0) + windows
@@ -306,6 +333,16 @@ class RobustnessReport:
             np.savez_compressed(beside, case=np.array(names[0]), **self._snapshot)  # type: ignore[arg-type]
         write_json(self.path, content)
 
+    def _volumes(self, output: dict[str, Any]) -> dict[str, list[float]]:
+        """Return predicted and true volume of every class of a case, in ml; both have the voxels of the label."""
+        spacing = affine_to_spacing(output[CommonKeys.LABEL].affine).tolist()
+        masks = {"pred": output[CommonKeys.PRED], "truth": output[CommonKeys.LABEL]}
+        rows = {}
+        for name, mask in masks.items():
+            outside = compute_organ_volumes(~mask[None].bool().any(1, keepdim=True), spacing).item()
+            rows[name] = self.output.background_first(compute_organ_volumes(mask[None], spacing)[0].tolist(), outside)
+        return {name: [round(volume, 6) for volume in row] for name, row in rows.items()}
+
     def _origin(self, case: dict[str, Any]) -> dict[str, Any]:
         """Return what tells which data a case is of, if its image is that of its file."""
         if not self.with_origin:
@@ -323,8 +360,10 @@ class RobustnessReport:
     def _content(self, engine: Any, names: list[str]) -> dict[str, Any]:
         self._require_same_weights()
         columns = {key: engine.state.metric_details[f"val_{key}"].cpu() for key in self.metrics}
-        background = torch.full((len(names), 1), float("nan"))  # surface metrics leave it out
-        columns |= {key: torch.cat([background, columns[key]], dim=1) for key in ("hd95_mm", "nsd")}
+        nothing = torch.full((len(names), 1), float("nan"))  # surface metrics leave the background out
+        columns |= {key: torch.cat([nothing, columns[key]], dim=1) for key in ("hd95_mm", "nsd")}
+        dice = self.output.background_first(list(columns["dice"].split(1, dim=1)), nothing)
+        columns["dice"] = torch.cat(dice, dim=1)
         note = getattr(self.metrics.get("image_quality"), "note", None)
         cases = [{"case": name, **_case(columns, row)} for row, name in enumerate(names)]
         return {
@@ -344,18 +383,21 @@ class RobustnessReport:
         }
 
 
-def _require_names(model_name: str, attack_name: str, classes: Sequence[str]) -> None:
+def _require_names(model_name: str, attack_name: str, classes: Sequence[str], output: Output) -> None:
     """Refuse names that are none of a file in the folder of the results, and classes that are not 2 different names.
 
-    A byte of a snapshot tells 256 classes apart.
+    With the background, that is. A byte of a snapshot tells 256 classes apart.
     """
     for argument, name in (("model_name", model_name), ("attack_name", attack_name)):
         if not isinstance(name, str) or name in ("", ".", "..") or not name.isprintable() or set(name) & set("/\\"):
             raise ValueError(f"{argument} must be the name of a file, without folders, got {name!r}.")
     names = [] if isinstance(classes, str) else list(classes)
     good = all(isinstance(name, str) and name.strip() and name.isprintable() for name in names)
-    if not good or not 2 <= len(set(names)) == len(names) <= LARGEST_CLASSES:
-        raise ValueError(f"classes must be 2 to {LARGEST_CLASSES} different names, background first, got {classes!r}.")
+    least, most = (2, LARGEST_CLASSES) if output.background is not None else (1, LARGEST_CLASSES - 1)
+    taken = output.background is None and "background" in names
+    if not good or taken or not least <= len(set(names)) == len(names) <= most:
+        first = ', none of them "background"' if output.background is None else ", background first"
+        raise ValueError(f"classes must be {least} to {most} different names{first}, got {classes!r}.")
 
 
 def _case(columns: dict[str, Tensor], row: int) -> dict[str, Any]:
@@ -363,16 +405,6 @@ def _case(columns: dict[str, Tensor], row: int) -> dict[str, Any]:
     per_class = {key: [_number(value) for value in columns[key][row]] for key in ("dice", "hd95_mm", "nsd")}
     counts = {name: int(value) for name, value in zip(PRESENCE_NAMES, columns["organ_presence"][row], strict=True)}
     return {**per_class, **counts, **_quality(columns, lambda quality: quality[row])}
-
-
-def _volumes(output: dict[str, Any]) -> dict[str, list[float]]:
-    """Return predicted and true volume of every class of a one-hot case, in ml; both have the voxels of the label."""
-    spacing = affine_to_spacing(output[CommonKeys.LABEL].affine).tolist()
-    masks = {"pred": output[CommonKeys.PRED], "truth": output[CommonKeys.LABEL]}
-    return {
-        name: [round(volume, 6) for volume in compute_organ_volumes(mask[None], spacing)[0].tolist()]
-        for name, mask in masks.items()
-    }
 
 
 def _quality(columns: dict[str, Tensor], choose: Callable[[Tensor], Tensor]) -> dict[str, float | None]:

@@ -2,6 +2,7 @@
 
 from vafa_monai.inferers.inferred_network import InferredNetwork, PassCounter, checkpointed, evaluating
 from vafa_monai.inferers.nnunet_inferer import NNUNetInferer
+from vafa_monai.inferers.output_adapter import OutputAdapter
 from vafa_monai.inferers.sliding_window_network import SlidingWindowNetwork
 from vafa_monai.inferers.two_pass import TwoPassInferer
 from vafa_monai.inferers.whole_network import whole_network
@@ -9,6 +10,7 @@ from vafa_monai.inferers.whole_network import whole_network
 __all__ = [
     "InferredNetwork",
     "NNUNetInferer",
+    "OutputAdapter",
     "PassCounter",
     "SlidingWindowNetwork",
     "TwoPassInferer",

@@ -10,7 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.checkpoint import checkpoint
+
+from vafa_monai.inferers.output_adapter import tensors_of
 
 __all__ = ["InferredNetwork", "PassCounter", "checkpointed", "evaluating"]
 
@@ -84,7 +87,7 @@ class PassCounter:
     that it goes through, when the gradient reaches the output of the network.
 
     Args:
-        network: the network itself, not the sliding window around it.
+        network: the network itself, not the sliding window around it; whatever it returns.
 
     Example:
         >>> import torch
@@ -103,7 +106,10 @@ class PassCounter:
 
     def __enter__(self) -> PassCounter:
         """Begin to count."""
-        self._hook = self.network.register_forward_hook(self._note, with_kwargs=True)
+        if isinstance(self.network, torch.jit.ScriptModule):  # takes no hook of its own
+            self._hook = register_module_forward_hook(self._note_if_mine)
+        else:
+            self._hook = self.network.register_forward_hook(self._note, with_kwargs=True)
         return self
 
     def __exit__(
@@ -112,26 +118,24 @@ class PassCounter:
         """Stop counting; the numbers stay."""
         self._hook.remove()
 
+    def _note_if_mine(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Count a forward pass of the network, not one of any other module."""
+        if module is self.network:
+            self._note(module, args, {}, output)
+
     def _note(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Count a forward pass, and its backward pass when it comes."""
         windows = next((len(given) for given in (*args, *kwargs.values()) if isinstance(given, Tensor)), 1)
         self.forward += windows
-        logits = next((part for part in _parts(output) if part.requires_grad), None)
-        if logits is not None:
-            logits.register_hook(lambda gradient: self._note_backward(windows))
+        to_come = [windows]
+        for _, part in tensors_of(output):
+            if part.requires_grad:
+                part.register_hook(lambda gradient: self._note_backward(to_come))
 
-    def _note_backward(self, windows: int) -> None:
-        """Count a backward pass."""
-        self.backward += windows
-
-
-def _parts(output: Any) -> Iterator[Tensor]:
-    """Yield the tensors of an output, which may be one or a list, tuple or dictionary of them."""
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, (list, tuple, dict)):
-        for part in output.values() if isinstance(output, dict) else output:
-            yield from _parts(part)
+    def _note_backward(self, to_come: list[int]) -> None:
+        """Count a backward pass, once for all tensors of an output."""
+        if to_come:
+            self.backward += to_come.pop()
 
 
 @contextmanager

@@ -34,7 +34,7 @@ class TwoPassInferer(Inferer):
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Return the predictions of both halves, joined; lists of deep supervision are joined output by output."""
-        if isinstance(network, torch.nn.Module) and not network.training:
+        if isinstance(network, torch.nn.Module) and not getattr(network, "training", False):
             return self.inferer(inputs, network, *args, **kwargs)
         first = -(-len(inputs) // 2) if self.first is None else self.first
         parts = [part for part in (inputs[:first], inputs[first:]) if len(part)]

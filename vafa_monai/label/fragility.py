@@ -12,11 +12,13 @@ from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
 from vafa_monai.attacks.attack import Attack, Network
+from vafa_monai.attacks.channel_units import is_one_range
 from vafa_monai.attacks.ensemble import foreground_dice
 from vafa_monai.attacks.pgd import PGD
 from vafa_monai.attacks.range_adapter import RangeAdapter
 from vafa_monai.data.weights import read_weights
 from vafa_monai.inferers.whole_network import whole_network
+from vafa_monai.losses.output import Output
 
 __all__ = ["Fragility", "prediction_change"]
 
@@ -27,7 +29,7 @@ def prediction_change(network: Network, inputs: Tensor, attack: Attack) -> float
     Args:
         network: maps volumes to logits; in eval mode.
         inputs: one volume ``(1, C, H, W, D)``, in ``value_range`` of the attack.
-        attack: the attack, untargeted.
+        attack: the attack, untargeted; its ``output`` says what the logits mean.
 
     Returns:
         1 minus the mean foreground DSC of the two predictions, in [0, 1]: 0 means that nothing moved. A prediction of
@@ -38,16 +40,12 @@ def prediction_change(network: Network, inputs: Tensor, attack: Attack) -> float
         >>> prediction_change(nn.Conv3d(1, 2, 1), torch.rand(1, 1, 4, 5, 6), Identity())
         0.0
     """
+    output = Output.of(attack.output)
     with torch.no_grad():
-        labels = _classes(network(inputs))
+        labels = output.predict(network(inputs))
     adv = attack(inputs, labels, network)
     with torch.no_grad():
-        return 1.0 - foreground_dice(network(adv), labels).item()
-
-
-def _classes(logits: Tensor) -> Tensor:
-    """Return the predicted classes, ``(B, 1, H, W, D)``."""
-    return (logits > 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1, keepdim=True)
+        return 1.0 - foreground_dice(network(adv), labels, output).item()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +76,11 @@ class Fragility:
         """Return how far the prediction of an image file moves, in [0, 1]."""
         volume = self._get("preprocessing")({"image": str(image)})["image"]
         inputs = torch.as_tensor(volume, dtype=torch.float32, device=self.device)[None]
-        low, high = self.attack.value_range
-        inside = low <= inputs.min() and inputs.max() <= high
-        return prediction_change(self.network, inputs, self.attack if inside else RangeAdapter(attack=self.attack))
+        fits = not is_one_range(self.attack.value_range)  # a range a channel is meant as it is
+        if not fits:
+            low, high = self.attack.one_range
+            fits = bool(low <= inputs.min() and inputs.max() <= high)
+        return prediction_change(self.network, inputs, self.attack if fits else RangeAdapter(attack=self.attack))
 
     @cached_property
     def network(self) -> nn.Module:

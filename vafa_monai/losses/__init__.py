@@ -3,12 +3,14 @@
 from vafa_monai.losses.block_ssim import BlockSSIMLoss, block_ssim, block_statistics, ssim_to_blocks
 from vafa_monai.losses.consistency import (
     AdversarialConsistencyLoss,
+    DiceBCELoss,
     FrequencyConsistencyLoss,
     dice_ce,
     frequency_consistency,
     generalized_dice,
 )
 from vafa_monai.losses.kl_divergence import KLDivergenceLoss, kl_divergence
+from vafa_monai.losses.output import Output, OutputKind
 from vafa_monai.losses.voxel_loss import (
     JensenShannonLoss,
     MarginLoss,
@@ -23,11 +25,14 @@ __all__ = [
     "AdversarialConsistencyLoss",
     "BlockSSIMLoss",
     "CosPGDLoss",
+    "DiceBCELoss",
     "FrequencyConsistencyLoss",
     "JensenShannonLoss",
     "KLDivergenceLoss",
     "MarginLoss",
     "MaskedCrossEntropyLoss",
+    "Output",
+    "OutputKind",
     "SegPGDLoss",
     "block_ssim",
     "block_statistics",

@@ -7,16 +7,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from monai.losses import DiceCELoss, GeneralizedDiceLoss
+import torch.nn.functional as F
+from monai.losses import DiceCELoss, DiceLoss, GeneralizedDiceLoss
 from monai.utils import StrEnum, look_up_option
 from torch import Tensor
 from torch.nn.modules.loss import _Loss
 
 from vafa_monai.frequency.block_dct import block_dct, pad_to_blocks
-from vafa_monai.losses.voxel_loss import class_indices, refuse_void_softmax, require_channels
+from vafa_monai.losses.output import Output, class_indices, refuse_unfit_loss, require_channels, yes_or_no
 
 __all__ = [
     "AdversarialConsistencyLoss",
+    "DiceBCELoss",
     "FrequencyConsistencyLoss",
     "dice_ce",
     "frequency_consistency",
@@ -111,17 +113,59 @@ class FrequencyConsistencyLoss(_Loss):
         return frequency_consistency(input, target, self.normalization, self.block_size, self.softmax)
 
 
-def dice_ce() -> DiceCELoss:
-    """Return the loss of the published experiments: soft Dice of one-hot labels plus cross entropy."""
+class DiceBCELoss(_Loss):
+    """Soft Dice plus binary cross entropy of every channel by itself: what :func:`dice_ce` is for sigmoids.
+
+    MONAI's ``DiceCELoss(sigmoid=True)`` is the same for one channel; of several it takes the softmax in its second
+    term. Labels may have any dtype.
+
+    Args:
+        reduction: ``"mean"`` or ``"sum"`` over samples and channels.
+
+    Raises:
+        ValueError: if ``reduction`` is unknown; at labels that have not the shape of the logits, or hold anything else
+            than 0 and 1.
+
+    Example:
+        >>> logits = torch.tensor([99.0, -99.0]).view(1, 2, 1, 1, 1)  # yes, no
+        >>> [round(DiceBCELoss()(logits, torch.full((1, 2, 1, 1, 1), label)).item(), 3) for label in (1, 0)]
+        [50.0, 50.5]
+    """
+
+    output = Output("sigmoid")
+
+    def __init__(self, reduction: str = "mean") -> None:
+        super().__init__(reduction=look_up_option(reduction, ("mean", "sum")))
+        self.dice = DiceLoss(sigmoid=True, squared_pred=True, smooth_nr=0.0, smooth_dr=1e-6, reduction=reduction)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of logits ``(B, channels, H, W, D)`` for labels of 0 and 1 of the same shape."""
+        truth = self.output.indices(input, target).to(input.dtype)
+        entropy = F.binary_cross_entropy_with_logits(input, truth, reduction=self.reduction)
+        return self.dice(input, truth) + entropy
+
+
+def dice_ce(output: Output | str = "softmax") -> DiceCELoss | DiceBCELoss:
+    """Return soft Dice plus cross entropy: with one-hot labels the loss of the published experiments.
+
+    Args:
+        output: what the channels mean: cross entropy of the classes of a softmax, binary one of each sigmoid.
+    """
+    if Output.of(output).is_sigmoid:
+        return DiceBCELoss()
     return DiceCELoss(to_onehot_y=True, softmax=True, squared_pred=True, smooth_nr=0.0, smooth_dr=1e-6)
 
 
-def generalized_dice() -> GeneralizedDiceLoss:
+def generalized_dice(output: Output | str = "softmax") -> GeneralizedDiceLoss:
     """Return the soft Dice whose classes weigh as the inverse square of their size (Sudre et al., DLMIA 2017).
 
     https://arxiv.org/abs/1707.03237. The paper of VAFA names it as its loss, the published code has :func:`dice_ce`.
+
+    Args:
+        output: what the channels mean; those of a sigmoid are weighed as classes are.
     """
-    return GeneralizedDiceLoss(to_onehot_y=True, softmax=True)
+    sigmoid = Output.of(output).is_sigmoid
+    return GeneralizedDiceLoss(to_onehot_y=not sigmoid, softmax=not sigmoid, sigmoid=sigmoid)
 
 
 class AdversarialConsistencyLoss(_Loss):
@@ -138,10 +182,11 @@ class AdversarialConsistencyLoss(_Loss):
         clean_weight: weight of the loss of the clean half, >= 0.
         adversarial_weight: weight of the loss of the adversarial half, >= 0.
         consistency_weight: weight of the consistency of both, >= 0.
+        output: what the channels mean, see :class:`Output`.
 
     Raises:
         ValueError: if a weight is negative or not finite, if all are 0, if the batch of the prediction is not even, if
-            labels are no class indices, or if ``loss_function`` takes the softmax of one channel.
+            labels are none of the output, or if ``loss_function`` is not for it, or takes the softmax of one channel.
 
     Example:
         >>> loss = AdversarialConsistencyLoss(clean_weight=0.0, adversarial_weight=0.0)
@@ -157,6 +202,7 @@ class AdversarialConsistencyLoss(_Loss):
         clean_weight: float = 1.0,
         adversarial_weight: float = 1.0,
         consistency_weight: float = 1.0,
+        output: Output | str = "softmax",
     ) -> None:
         super().__init__()
         weights = {"clean": clean_weight, "adversarial": adversarial_weight, "consistency": consistency_weight}
@@ -166,7 +212,10 @@ class AdversarialConsistencyLoss(_Loss):
                 raise ValueError(f"{name}_weight must be {rule}, got {weight!r}.")
         if not any(weights.values()):
             raise ValueError("clean_weight, adversarial_weight or consistency_weight must be positive, got 0 for all.")
-        self.loss_function = dice_ce() if loss_function is None else loss_function
+        self.output = Output.of(output)
+        if self.output.ignore is not None:
+            raise ValueError(f"output must count every voxel in a training, got ignore={self.output.ignore!r}.")
+        self.loss_function = dice_ce(self.output) if loss_function is None else loss_function
         self.consistency = FrequencyConsistencyLoss() if consistency is None else consistency
         self.weights = weights
 
@@ -191,8 +240,11 @@ class AdversarialConsistencyLoss(_Loss):
             Loss of no dimension.
         """
         logits, labels = _finest(input), _finest(target)
-        refuse_void_softmax(self.loss_function, logits.shape[1])
-        if labels.shape[1] == 1:
+        refuse_unfit_loss(self.loss_function, logits.shape[1], self.output)
+        if self.output.is_sigmoid:
+            yes_or_no(labels)  # no loss of channels takes integers
+            target = target.to(logits.dtype) if isinstance(target, Tensor) else [one.to(logits.dtype) for one in target]
+        elif labels.shape[1] == 1:
             class_indices(labels, max(logits.shape[1], 2))
         clean = min(_half(len(logits)), _half(len(labels))) if clean is None else clean
         attacked = len(logits) - clean

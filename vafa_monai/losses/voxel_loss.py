@@ -3,128 +3,71 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from monai.utils import LossReduction, look_up_option
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.loss import _Loss
+
+from vafa_monai.losses.output import Output
 
 __all__ = [
     "JensenShannonLoss",
     "MarginLoss",
     "MaskedCrossEntropyLoss",
     "VoxelLoss",
-    "class_indices",
     "class_logits",
     "jensen_shannon",
     "margin",
     "masked_cross_entropy",
-    "refuse_void_softmax",
-    "require_channels",
     "right_voxels",
     "soft_error",
     "voxel_cross_entropy",
     "voxel_mean",
 ]
 
-NOT_YET = "one channel, or several classes a voxel under a sigmoid, are not supported yet"
 
+def class_logits(
+    input: Tensor, target: Tensor, name: str = "target", output: Output | str = "softmax"
+) -> tuple[Tensor, Tensor]:
+    """Return logits of two classes at least along axis 1, and the index of the true one for all their other axes.
 
-def class_indices(target: Tensor, classes: int | None = None, name: str = "target") -> Tensor:
-    """Return labels as int64; refuse what is no class index, which a cast would cut to another class.
-
-    Nothing is rounded: 1.999999 of a scaled or resampled file may be class 2, and it may be the edge of something.
-
-    Args:
-        target: labels of any shape and real dtype.
-        classes: how many classes there are; ``None`` knows no highest one.
-        name: what the labels are called in the sentence.
+    These are ``(B, classes, H, W, D)`` and ``(B, H, W, D)`` of a softmax. Each channel of a sigmoid is a choice by
+    itself: ``(B, 2, channels, H, W, D)``, of 0 and the logit, and ``(B, channels, H, W, D)``.
 
     Raises:
-        ValueError: if a label is no whole number, NaN and infinity included, is negative, or has no class.
-
-    Example:
-        >>> class_indices(torch.tensor([0.0, 2.0]), classes=3)
-        tensor([0, 2])
+        ValueError: if ``target`` does not fit ``input``, or holds what is no label; see :meth:`Output.indices`.
     """
-    labels = target.long()
-    if target.is_floating_point() and not torch.equal(back := labels.to(target.dtype), target):
-        wrong = target[back != target][0].item()
-        raise ValueError(f"{name} must hold whole numbers as class indices, got {wrong:.9g}; round labels beforehand.")
-    if not labels.numel():
-        return labels
-    low, high = (int(bound) for bound in labels.aminmax())
-    if low < 0 or (classes is not None and high >= classes):
-        rule = "on" if classes is None else f"to {classes - 1}"
-        raise ValueError(f"{name} must hold class indices from 0 {rule}, got {low if low < 0 else high}.")
-    return labels
+    output = Output.of(output)
+    return output.scores(input), output.indices(input, target, name)
 
 
-def require_channels(channels: int, classes: int | None = None) -> None:
-    """Refuse a network that does not give each voxel one of several classes, the only output that is judged yet.
+def voxel_cross_entropy(input: Tensor, target: Tensor, output: Output | str = "softmax") -> Tensor:
+    """Return the cross entropy of every voxel, ``(B, H, W, D)``, or of every channel there, ``(B, channels, H, W, D)``.
 
-    Args:
-        channels: channels of its output.
-        classes: how many classes there are; ``None`` is any number from two on.
-
-    Raises:
-        ValueError: if there is one channel, or another number than ``classes``.
+    That of a sigmoid is the binary one, ``-ln p`` or ``-ln(1 - p)`` with p the sigmoid.
     """
-    if channels < 2 or classes not in (None, channels):
-        each = "each class" if classes is None else f"each of {classes} classes"
-        raise ValueError(f"network must return one channel for {each}, background first, got {channels}; {NOT_YET}.")
+    return F.cross_entropy(*class_logits(input, target, output=output), reduction="none")
 
 
-def refuse_void_softmax(loss_function: Callable[..., Tensor], channels: int) -> None:
-    """Refuse a softmax over one channel, which is 1 whatever the network says: nothing would be learned of it.
-
-    Args:
-        loss_function: any loss; those of MONAI and torch that take a softmax are known.
-        channels: channels of the logits that it is to be given.
-
-    Raises:
-        ValueError: if the loss takes a softmax of one channel.
-    """
-    parts = loss_function.modules() if isinstance(loss_function, nn.Module) else ()
-    softmax = isinstance(loss_function, nn.CrossEntropyLoss) or any(vars(part).get("softmax") is True for part in parts)
-    if channels == 1 and softmax:
-        kind, remedy = type(loss_function).__name__, "take a loss with sigmoid=True, or one of vafa_monai.losses"
-        raise ValueError(f"loss_function must not take the softmax of 1 channel, got {kind}; {remedy}.")
-
-
-def class_logits(input: Tensor, target: Tensor, name: str = "target") -> tuple[Tensor, Tensor]:
-    """Return logits ``(B, classes, H, W, D)`` of two classes at least, and labels ``(B, H, W, D)`` of whole numbers.
-
-    A single channel is the logit of class 1 against 0, whose softmax is the sigmoid.
-
-    Raises:
-        ValueError: if ``target`` does not have the shape of ``input`` with one channel, or holds no class indices.
-    """
-    if target.shape != (len(input), 1, *input.shape[2:]):
-        shapes = f"{tuple(target.shape)} for input of shape {tuple(input.shape)}"
-        raise ValueError(f"{name} must have the shape of input with one channel, got {shapes}.")
-    logits = torch.cat([torch.zeros_like(input), input], 1) if input.shape[1] == 1 else input
-    return logits, class_indices(target[:, 0], logits.shape[1], name)
-
-
-def voxel_cross_entropy(input: Tensor, target: Tensor) -> Tensor:
-    """Return the cross entropy of every voxel, ``(B, H, W, D)``."""
-    return F.cross_entropy(*class_logits(input, target), reduction="none")
-
-
-def right_voxels(input: Tensor, target: Tensor) -> Tensor:
-    """Tell which voxels are classified as ``target``, ``(B, H, W, D)``."""
-    logits, labels = class_logits(input, target)
+def right_voxels(input: Tensor, target: Tensor, output: Output | str = "softmax") -> Tensor:
+    """Tell which voxels, or channels of voxels, are classified as ``target``, in the shape of their cross entropy."""
+    logits, labels = class_logits(input, target, output=output)
     return logits.detach().argmax(1) == labels
 
 
-def voxel_mean(values: Tensor, target: Tensor, *, balanced: bool = False) -> Tensor:
-    """Average ``(B, H, W, D)`` over the voxels of each sample, ``(B,)``; if ``balanced``, over the classes present.
+def voxel_mean(values: Tensor, target: Tensor, *, balanced: bool = False, output: Output | str = "softmax") -> Tensor:
+    """Average values of voxels over each sample, ``(B,)``; if ``balanced``, over the classes present.
 
     A balanced mean is the mean of the means of the classes of ``target``, so that a small organ counts as much as the
-    background.
+    background; under a sigmoid of the two answers of each channel. Voxels that are to be ignored do not count.
+
+    Args:
+        values: one a voxel, or under a sigmoid one a channel of it, as :func:`voxel_cross_entropy` gives them.
+        target: labels.
+        balanced: average over the voxels of each class, then over the classes present.
+        output: what the labels mean.
 
     Example:
         >>> values, labels = torch.tensor([4.0, 1.0, 1.0, 1.0]), torch.tensor([1, 0, 0, 0])
@@ -133,57 +76,66 @@ def voxel_mean(values: Tensor, target: Tensor, *, balanced: bool = False) -> Ten
         >>> [round(mean.item(), 3) for mean in means]
         [1.75, 2.5]
     """
-    if not balanced:
+    output = Output.of(output)
+    if not balanced and output.ignore is None:
         return values.flatten(1).mean(1)
-    labels = target.flatten(1).long()
-    counts = labels.new_zeros(len(labels), int(labels.max()) + 1).scatter_add_(1, labels, torch.ones_like(labels))
+    groups = output.groups(target) + 1  # 0 is to be ignored
+    if not balanced:
+        groups = groups.clamp_max(1)
+    counts = groups.new_zeros(len(groups), int(groups.max()) + 1).scatter_add_(1, groups, torch.ones_like(groups))
+    counts[:, 0] = 0
     weights = 1 / (counts * (counts > 0).sum(1, keepdim=True)).to(values.dtype)  # of a voxel; infinite if absent
-    return (weights.gather(1, labels) * values.flatten(1)).sum(1)
+    weights[:, 0] = 0
+    return (weights.gather(1, groups) * values.flatten(1)).sum(1)
 
 
-def soft_error(input: Tensor, target: Tensor, *, balanced: bool = False) -> Tensor:
-    """Return the mean probability that a voxel is not of its class, ``(B,)``, in [0, 1]."""
-    logits, labels = class_logits(input, target)
+def soft_error(input: Tensor, target: Tensor, *, balanced: bool = False, output: Output | str = "softmax") -> Tensor:
+    """Return the mean probability that a voxel, or a channel of it, is not of its class, ``(B,)``, in [0, 1]."""
+    logits, labels = class_logits(input, target, output=output)
     right = logits.softmax(1).gather(1, labels[:, None])[:, 0]
-    return voxel_mean(1 - right, target, balanced=balanced)
+    return voxel_mean(1 - right, target, balanced=balanced, output=output)
 
 
 class VoxelLoss(_Loss):
-    """A loss of logits ``(B, classes, H, W, D)`` and class indices ``(B, 1, H, W, D)`` that is a mean over voxels.
+    """A loss of logits ``(B, channels, H, W, D)`` and labels that is a mean over voxels.
 
     Args:
         reduction: ``"mean"``, ``"sum"`` or ``"none"`` over the batch.
+        output: what the channels mean, see :class:`Output`.
     """
 
-    def __init__(self, reduction: str = "mean") -> None:
+    def __init__(self, reduction: str = "mean", output: Output | str = "softmax") -> None:
         super().__init__(reduction=look_up_option(reduction, LossReduction).value)
+        self.output = Output.of(output)
 
     def samples(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the loss of every sample, ``(B,)``."""
         raise NotImplementedError
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of logits ``input`` for class indices ``target``."""
+        """Return the loss of logits ``input`` for labels ``target``."""
         loss = self.samples(input, target)
         return {"mean": loss.mean(), "sum": loss.sum(), "none": loss}[self.reduction]
 
 
-def margin(input: Tensor, target: Tensor, balanced: bool = False) -> Tensor:
+def margin(input: Tensor, target: Tensor, balanced: bool = False, output: Output | str = "softmax") -> Tensor:
     """Average the margin of the best wrong class, ``max_j logit_j - logit_y`` over ``j != y``, one number a sample.
 
     The sign of a voxel's margin says whether it is wrong, and its gradient does not vanish where softmax is saturated
-    (Carlini and Wagner, S&P 2017, https://arxiv.org/abs/1608.04644).
+    (Carlini and Wagner, S&P 2017, https://arxiv.org/abs/1608.04644). A channel of a sigmoid has ``logit`` where the
+    truth is no, and ``-logit`` where it is yes.
 
     Args:
-        input: logits of shape ``(B, classes, H, W, D)``; one channel is the logit of class 1 against 0.
-        target: class indices of shape ``(B, 1, H, W, D)``.
+        input: logits of shape ``(B, channels, H, W, D)``.
+        target: class indices of shape ``(B, 1, H, W, D)``, or 0 and 1 in the shape of ``input`` for a sigmoid.
         balanced: average over the voxels of each class, then over the classes present.
+        output: what the channels mean, see :class:`Output`.
 
     Returns:
         Margin of shape ``(B,)``, in the unit of the logits.
 
     Raises:
-        ValueError: if ``target`` does not have the shape of ``input`` with one channel.
+        ValueError: if ``target`` does not fit ``input``.
 
     Example:
         >>> import torch
@@ -191,10 +143,10 @@ def margin(input: Tensor, target: Tensor, balanced: bool = False) -> Tensor:
         >>> [margin(logits, torch.full((1, 1, 1, 1, 1), label)).item() for label in (0, 1, 2)]
         [3.0, -2.0, 2.0]
     """
-    logits, labels = class_logits(input, target)
+    logits, labels = class_logits(input, target, output=output)
     own = logits.gather(1, labels[:, None])[:, 0]
     other = logits.scatter(1, labels[:, None], float("-inf")).amax(1)
-    return voxel_mean(other - own, target, balanced=balanced)
+    return voxel_mean(other - own, target, balanced=balanced, output=output)
 
 
 class MarginLoss(VoxelLoss):
@@ -203,35 +155,43 @@ class MarginLoss(VoxelLoss):
     Args:
         balanced: average over the voxels of each class, then over the classes present.
         reduction: ``"mean"``, ``"sum"`` or ``"none"`` over the batch.
+        output: what the channels mean, see :class:`Output`.
     """
 
-    def __init__(self, balanced: bool = False, reduction: str = "mean") -> None:
-        super().__init__(reduction)
+    def __init__(self, balanced: bool = False, reduction: str = "mean", output: Output | str = "softmax") -> None:
+        super().__init__(reduction, output)
         self.balanced = balanced
 
     def samples(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the loss of every sample, ``(B,)``."""
-        return margin(input, target, self.balanced)
+        return margin(input, target, self.balanced, self.output)
 
 
-def masked_cross_entropy(input: Tensor, target: Tensor, balanced: bool = False, targeted: bool = False) -> Tensor:
+def masked_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    balanced: bool = False,
+    targeted: bool = False,
+    output: Output | str = "softmax",
+) -> Tensor:
     """Average the cross entropy of the voxels that are classified right, 0 for the others, one number a sample.
 
     A step that raises it is not spent on voxels that are wrong already, whose cross entropy has no bound. The losses
     Mask-CE and balanced Mask-CE of the segmentation ensemble attack (Croce et al., ECCV 2024,
-    https://arxiv.org/abs/2306.12941).
+    https://arxiv.org/abs/2306.12941). Under a sigmoid it is the binary cross entropy of the channels that are right.
 
     Args:
-        input: logits of shape ``(B, classes, H, W, D)``; one channel is the logit of class 1 against 0.
-        target: class indices of shape ``(B, 1, H, W, D)``.
+        input: logits of shape ``(B, channels, H, W, D)``.
+        target: class indices of shape ``(B, 1, H, W, D)``, or 0 and 1 in the shape of ``input`` for a sigmoid.
         balanced: average over the voxels of each class, then over the classes present.
         targeted: count the voxels that are not classified as ``target`` yet: for an attack that lowers the loss.
+        output: what the channels mean, see :class:`Output`.
 
     Returns:
         Loss of shape ``(B,)``; no gradient flows through the choice of voxels.
 
     Raises:
-        ValueError: if ``target`` does not have the shape of ``input`` with one channel.
+        ValueError: if ``target`` does not fit ``input``.
 
     Example:
         >>> import torch
@@ -239,8 +199,8 @@ def masked_cross_entropy(input: Tensor, target: Tensor, balanced: bool = False, 
         >>> round(masked_cross_entropy(logits, torch.tensor([0, 1]).view(1, 1, 1, 1, 2)).item(), 4)  # ln(2) / 2
         0.3466
     """
-    counted = right_voxels(input, target) != targeted
-    return voxel_mean(counted * voxel_cross_entropy(input, target), target, balanced=balanced)
+    counted = right_voxels(input, target, output) != targeted
+    return voxel_mean(counted * voxel_cross_entropy(input, target, output), target, balanced=balanced, output=output)
 
 
 class MaskedCrossEntropyLoss(VoxelLoss):
@@ -252,49 +212,59 @@ class MaskedCrossEntropyLoss(VoxelLoss):
         balanced: average over the voxels of each class, then over the classes present.
         targeted: count the voxels that are not classified as the target yet.
         reduction: ``"mean"``, ``"sum"`` or ``"none"`` over the batch.
+        output: what the channels mean, see :class:`Output`.
     """
 
-    def __init__(self, balanced: bool = False, targeted: bool = False, reduction: str = "mean") -> None:
-        super().__init__(reduction)
+    def __init__(
+        self,
+        balanced: bool = False,
+        targeted: bool = False,
+        reduction: str = "mean",
+        output: Output | str = "softmax",
+    ) -> None:
+        super().__init__(reduction, output)
         self.balanced = balanced
         self.targeted = targeted
 
     def samples(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the loss of every sample, ``(B,)``."""
-        return masked_cross_entropy(input, target, self.balanced, self.targeted)
+        return masked_cross_entropy(input, target, self.balanced, self.targeted, self.output)
 
     def harm(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the mean probability of a wrong class, ``(B,)``, balanced as the loss is."""
-        return soft_error(input, target, balanced=self.balanced)
+        return soft_error(input, target, balanced=self.balanced, output=self.output)
 
 
-def jensen_shannon(input: Tensor, target: Tensor, balanced: bool = False) -> Tensor:
+def jensen_shannon(input: Tensor, target: Tensor, balanced: bool = False, output: Output | str = "softmax") -> Tensor:
     """Average the Jensen-Shannon divergence of softmax and one-hot truth over the voxels, one number a sample.
 
     It is bounded by ln 2, and its gradient vanishes where a voxel is surely wrong, so that no step is spent there
     (Croce et al., ECCV 2024, https://arxiv.org/abs/2306.12941). With p the probability of the true class it is
-    ``ln 2 + (p ln p - (1 + p) ln(1 + p)) / 2``.
+    ``ln 2 + (p ln p - (1 + p) ln(1 + p)) / 2``. Under a sigmoid it is that of the two answers of each channel: p is the
+    sigmoid where the truth is yes, and 1 minus it where it is no.
 
     Args:
-        input: logits of shape ``(B, classes, H, W, D)``; one channel is the logit of class 1 against 0.
-        target: class indices of shape ``(B, 1, H, W, D)``.
+        input: logits of shape ``(B, channels, H, W, D)``.
+        target: class indices of shape ``(B, 1, H, W, D)``, or 0 and 1 in the shape of ``input`` for a sigmoid.
         balanced: average over the voxels of each class, then over the classes present.
+        output: what the channels mean, see :class:`Output`.
 
     Returns:
         Divergence of shape ``(B,)``, in nats.
 
     Raises:
-        ValueError: if ``target`` does not have the shape of ``input`` with one channel.
+        ValueError: if ``target`` does not fit ``input``.
 
     Example:
         >>> logits = torch.tensor([99.0, 0.0]).view(1, 2, 1, 1, 1)
         >>> [round(jensen_shannon(logits, torch.full((1, 1, 1, 1, 1), label)).item(), 4) for label in (0, 1)]
         [0.0, 0.6931]
     """
-    logarithm = -voxel_cross_entropy(input, target)
+    logarithm = -voxel_cross_entropy(input, target, output)
     right = logarithm.exp()
     divergence = math.log(2) + (right * logarithm - (1 + right) * torch.log1p(right)) / 2
-    return voxel_mean(F.relu(divergence), target, balanced=balanced)  # rounding gives -1e-8 for a sure voxel
+    divergence = F.relu(divergence)  # rounding gives -1e-8 for a sure voxel
+    return voxel_mean(divergence, target, balanced=balanced, output=output)
 
 
 class JensenShannonLoss(VoxelLoss):
@@ -303,12 +273,13 @@ class JensenShannonLoss(VoxelLoss):
     Args:
         balanced: average over the voxels of each class, then over the classes present.
         reduction: ``"mean"``, ``"sum"`` or ``"none"`` over the batch.
+        output: what the channels mean, see :class:`Output`.
     """
 
-    def __init__(self, balanced: bool = False, reduction: str = "mean") -> None:
-        super().__init__(reduction)
+    def __init__(self, balanced: bool = False, reduction: str = "mean", output: Output | str = "softmax") -> None:
+        super().__init__(reduction, output)
         self.balanced = balanced
 
     def samples(self, input: Tensor, target: Tensor) -> Tensor:
         """Return the loss of every sample, ``(B,)``."""
-        return jensen_shannon(input, target, self.balanced)
+        return jensen_shannon(input, target, self.balanced, self.output)

@@ -13,8 +13,9 @@ from monai.metrics.regression import compute_ssim_and_cs
 from monai.utils import MetricReduction, optional_import
 from torch import Tensor, nn
 
+from vafa_monai.attacks.channel_units import channel_limits, require_channel_ranges, require_ranges
 from vafa_monai.attacks.range_adapter import sample_range
-from vafa_monai.attacks.validation import LEVELS, require_in_range, require_range
+from vafa_monai.attacks.validation import LEVELS
 
 __all__ = [
     "QUALITY_NAMES",
@@ -103,14 +104,14 @@ WINDOW_SIGMA = 1.5
 QUALITY_NAMES = ("ssim", "psnr_db", "rms_grey", "linf_grey", "lpips")
 
 
-def compute_image_quality(adv: Tensor, clean: Tensor, value_range: Sequence[float] | None = (0.0, 1.0)) -> Tensor:
+def compute_image_quality(adv: Tensor, clean: Tensor, value_range: Sequence[Any] | None = (0.0, 1.0)) -> Tensor:
     """Compare attacked with clean volumes, one row a sample.
 
     Args:
         adv: attacked volumes of shape ``(B, C, H, W, D)``.
         clean: clean volumes of the same shape.
-        value_range: lowest and highest intensity; a gray level is 1/255 of its width. ``None`` is the range of each
-            clean sample, channel by channel, as :class:`vafa_monai.attacks.RangeAdapter` takes it.
+        value_range: lowest and highest intensity, or such a pair for each channel; a gray level is 1/255 of its width.
+            ``None`` is that of each clean sample, channel by channel, as :class:`vafa_monai.attacks.RangeAdapter` does.
 
     Returns:
         Shape ``(B, 4)``: SSIM (Gaussian window of 11 voxels, smaller in thin volumes, sigma 1.5), PSNR in dB (infinite
@@ -130,7 +131,7 @@ def compute_image_quality(adv: Tensor, clean: Tensor, value_range: Sequence[floa
     if not (clean.isfinite().all() and adv.isfinite().all()):
         raise ValueError("adv and clean must be finite, got NaN or infinite voxels.")
     if value_range is not None:
-        require_in_range("clean", clean, require_range("value_range", value_range))
+        require_channel_ranges("clean", clean, require_ranges("value_range", value_range))
     attacked, original = in_range(adv, clean, value_range)
     change = (attacked - original).flatten(1)
     rms = change.square().mean(1).sqrt()
@@ -140,10 +141,14 @@ def compute_image_quality(adv: Tensor, clean: Tensor, value_range: Sequence[floa
     return torch.stack(columns, dim=1)
 
 
-def in_range(adv: Tensor, clean: Tensor, value_range: Sequence[float] | None) -> tuple[Tensor, Tensor]:
+def in_range(adv: Tensor, clean: Tensor, value_range: Sequence[Any] | None) -> tuple[Tensor, Tensor]:
     """Return both volumes as float32 with the range at 0 to 1; ``None`` is the range of each channel of ``clean``."""
-    low, width = sample_range(clean) if value_range is None else (value_range[0], value_range[1] - value_range[0])
-    safe = width.where(width > 0, 1) if isinstance(width, Tensor) else width
+    if value_range is None:
+        low, width = sample_range(clean)
+    else:
+        low, high = channel_limits(clean, require_ranges("value_range", value_range), None)
+        width = high - low
+    safe = width.where(width > 0, 1)
     return ((adv - low) / safe).float(), ((clean - low) / safe).float()
 
 
@@ -153,13 +158,14 @@ class PerceptualSimilarityMetric(CumulativeIterationMetric):
     LPIPS is NaN without its weights, and for slices with an edge of less than 31 voxels; ``note`` says why.
 
     Args:
-        value_range: lowest and highest intensity; ``None`` is the range of each clean sample.
+        value_range: lowest and highest intensity, or such a pair for each channel; ``None`` is the range of each clean
+            sample.
         lpips_weights: path of torchvision's AlexNet weights; see :func:`vafa_monai.metrics.load_lpips`.
     """
 
-    def __init__(self, value_range: Sequence[float] | None = (0.0, 1.0), lpips_weights: str | None = None) -> None:
+    def __init__(self, value_range: Sequence[Any] | None = (0.0, 1.0), lpips_weights: str | None = None) -> None:
         super().__init__()
-        self.value_range = None if value_range is None else require_range("value_range", value_range)
+        self.value_range = None if value_range is None else require_ranges("value_range", value_range)
         self.lpips, self.note = load_lpips(lpips_weights)
 
     def aggregate(self) -> Tensor:

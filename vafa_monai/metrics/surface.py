@@ -18,7 +18,8 @@ from monai.utils import MetricReduction, StrEnum, look_up_option
 from torch import Tensor
 
 from vafa_monai.attacks.validation import require_at_least
-from vafa_monai.metrics.organ_presence import require_masks, require_spacing
+from vafa_monai.losses.output import Output
+from vafa_monai.metrics.organ_presence import organ_channels, require_masks, require_spacing
 
 __all__ = [
     "HausdorffDistance95Metric",
@@ -41,6 +42,7 @@ def compute_hausdorff_distance_95(
     y: Tensor,
     spacing: Sequence[float] = (1.0, 1.0, 1.0),
     lost_organ: LostOrgan | str = LostOrgan.DIAGONAL,
+    output: Output | str = "softmax",
 ) -> Tensor:
     """Compute the 95th percentile of the symmetric surface distance of every class but the background, in mm.
 
@@ -48,16 +50,18 @@ def compute_hausdorff_distance_95(
     the figure. Here a lost or an invented organ costs the diagonal of the image.
 
     Args:
-        y_pred: one-hot prediction of shape ``(B, C, H, W, D)``.
-        y: one-hot truth of the same shape.
+        y_pred: masks of the prediction, shape ``(B, C, H, W, D)``: one-hot, or the regions of sigmoids.
+        y: masks of the truth, of the same shape.
         spacing: voxel size in mm along each axis.
         lost_organ: ``"diagonal"``, or ``"ignore"`` for the published convention (NaN).
+        output: what the channels mean, see :class:`vafa_monai.losses.Output`; its background is no organ.
 
     Returns:
-        Distances of shape ``(B, C - 1)`` in mm; NaN for a class that neither has.
+        Distances of shape ``(B, organs)`` in mm, ``C - 1`` of a softmax and ``C`` of sigmoids; NaN for a class that
+        neither has.
 
     Raises:
-        ValueError: if the masks are none of several classes, or ``spacing`` is not three lengths above 0.
+        ValueError: if the masks are none of that kind, or ``spacing`` is not three lengths above 0.
 
     Example:
         >>> truth = torch.zeros(1, 2, 3, 4, 12)
@@ -66,9 +70,10 @@ def compute_hausdorff_distance_95(
         13.0
     """
     lost_organ = look_up_option(lost_organ, LostOrgan)
-    require_masks(y_pred, y)
+    require_masks(y_pred, y, output)
     require_spacing(spacing)
-    absent_pred, absent = _absent(y_pred), _absent(y)
+    organs = organ_channels(y.shape[1], output)
+    absent_pred, absent = (~mask[:, organs].flatten(2).any(-1) for mask in (y_pred, y))
     present = ~(absent_pred | absent)
     distance = torch.full(present.shape, float("nan"), device=y.device)
     if lost_organ == LostOrgan.DIAGONAL:
@@ -76,49 +81,51 @@ def compute_hausdorff_distance_95(
             *(size * step for size, step in zip(y.shape[2:], spacing, strict=True))
         )
     for sample, organ in present.nonzero().tolist():
-        pred, truth = (mask[sample, organ + 1][None, None] for mask in (y_pred, y))
+        pred, truth = (mask[sample, organs[organ]][None, None] for mask in (y_pred, y))
         value = compute_hausdorff_distance(pred, truth, True, percentile=95, spacing=list(spacing))
         distance[sample, organ] = value.squeeze()
     return distance
 
 
 def compute_normalized_surface_dice(
-    y_pred: Tensor, y: Tensor, spacing: Sequence[float] = (1.0, 1.0, 1.0), tolerance: float = 1.0
+    y_pred: Tensor,
+    y: Tensor,
+    spacing: Sequence[float] = (1.0, 1.0, 1.0),
+    tolerance: float = 1.0,
+    output: Output | str = "softmax",
 ) -> Tensor:
     """Compute the share of both surfaces that lies within ``tolerance`` mm of the other, for all but the background.
 
     The normalized surface Dice (Nikolov et al., 2018, https://arxiv.org/abs/1809.04430), by voxel surfaces.
 
     Args:
-        y_pred: one-hot prediction of shape ``(B, C, H, W, D)``.
-        y: one-hot truth of the same shape.
+        y_pred: masks of the prediction, shape ``(B, C, H, W, D)``: one-hot, or the regions of sigmoids.
+        y: masks of the truth, of the same shape.
         spacing: voxel size in mm along each axis.
         tolerance: accepted distance in mm.
+        output: what the channels mean, see :class:`vafa_monai.losses.Output`; its background is no organ.
 
     Returns:
-        Shares of shape ``(B, C - 1)`` in [0, 1]; 0 for a lost or an invented organ, NaN for one that neither has.
+        Shares of shape ``(B, organs)``, ``C - 1`` of a softmax and ``C`` of sigmoids, in [0, 1]; 0 for a lost or an
+        invented organ, NaN for one that neither has.
 
     Raises:
-        ValueError: if the masks are none of several classes, ``spacing`` is not three lengths above 0, or
+        ValueError: if the masks are none of that kind, ``spacing`` is not three lengths above 0, or
             ``tolerance`` is negative or not finite.
     """
-    require_masks(y_pred, y)
+    require_masks(y_pred, y, output)
     require_spacing(spacing)
     require_at_least("tolerance", tolerance, 0)
-    absent_pred, absent = _absent(y_pred), _absent(y)
+    organs = organ_channels(y.shape[1], output)
+    absent_pred, absent = (~mask[:, organs].flatten(2).any(-1) for mask in (y_pred, y))
     present = ~(absent_pred | absent)
     share = torch.full(present.shape, float("nan"), device=y.device)
     share[absent_pred ^ absent] = 0.0
     for sample, organ in present.nonzero().tolist():
-        pred, truth = (mask[sample, organ + 1][None, None] for mask in (y_pred, y))
+        pred, truth = (mask[sample, organs[organ]][None, None] for mask in (y_pred, y))
         value = compute_surface_dice(pred, truth, [tolerance], include_background=True, spacing=list(spacing))
         share[sample, organ] = value.squeeze()
     return share
-
-
-def _absent(mask: Tensor) -> Tensor:
-    """Tell which classes of one-hot ``(B, C, H, W, D)``, the background left out, have no voxel: ``(B, C - 1)``."""
-    return ~mask[:, 1:].flatten(2).any(-1)
 
 
 def _voxel_sizes(y: Tensor, spacing: Sequence[float] | None) -> list[Sequence[float]]:
@@ -131,10 +138,11 @@ def _voxel_sizes(y: Tensor, spacing: Sequence[float] | None) -> list[Sequence[fl
 
 
 class _SurfaceMetric(CumulativeIterationMetric):
-    """Accumulate a surface metric of one-hot predictions whose voxel size comes from the label's metadata."""
+    """Accumulate a surface metric of masks whose voxel size comes from the label's metadata."""
 
-    def __init__(self, spacing: Sequence[float] | None, reduction: MetricReduction | str) -> None:
+    def __init__(self, spacing: Sequence[float] | None, reduction: MetricReduction | str, output: Output | str) -> None:
         super().__init__()
+        self.output = Output.of(output)
         self.spacing = spacing
         self.reduction = reduction
 
@@ -161,6 +169,7 @@ class HausdorffDistance95Metric(_SurfaceMetric):
         spacing: voxel size in mm; ``None`` takes it from the metadata of each label.
         lost_organ: ``"diagonal"`` or ``"ignore"``.
         reduction: MONAI's reduction of cases and classes.
+        output: what the channels mean, see :class:`vafa_monai.losses.Output`.
     """
 
     def __init__(
@@ -168,12 +177,13 @@ class HausdorffDistance95Metric(_SurfaceMetric):
         spacing: Sequence[float] | None = None,
         lost_organ: LostOrgan | str = LostOrgan.DIAGONAL,
         reduction: MetricReduction | str = MetricReduction.MEAN,
+        output: Output | str = "softmax",
     ) -> None:
-        super().__init__(spacing, reduction)
+        super().__init__(spacing, reduction, output)
         self.lost_organ = look_up_option(lost_organ, LostOrgan)
 
     def _values(self, y_pred: Tensor, y: Tensor, spacing: Sequence[float]) -> Tensor:
-        return compute_hausdorff_distance_95(y_pred, y, spacing, self.lost_organ)
+        return compute_hausdorff_distance_95(y_pred, y, spacing, self.lost_organ, self.output)
 
 
 class NormalizedSurfaceDiceMetric(_SurfaceMetric):
@@ -183,6 +193,7 @@ class NormalizedSurfaceDiceMetric(_SurfaceMetric):
         spacing: voxel size in mm; ``None`` takes it from the metadata of each label.
         tolerance: accepted distance in mm.
         reduction: MONAI's reduction of cases and classes.
+        output: what the channels mean, see :class:`vafa_monai.losses.Output`.
     """
 
     def __init__(
@@ -190,9 +201,10 @@ class NormalizedSurfaceDiceMetric(_SurfaceMetric):
         spacing: Sequence[float] | None = None,
         tolerance: float = 1.0,
         reduction: MetricReduction | str = MetricReduction.MEAN,
+        output: Output | str = "softmax",
     ) -> None:
-        super().__init__(spacing, reduction)
+        super().__init__(spacing, reduction, output)
         self.tolerance = require_at_least("tolerance", tolerance, 0)
 
     def _values(self, y_pred: Tensor, y: Tensor, spacing: Sequence[float]) -> Tensor:
-        return compute_normalized_surface_dice(y_pred, y, spacing, self.tolerance)
+        return compute_normalized_surface_dice(y_pred, y, spacing, self.tolerance, self.output)

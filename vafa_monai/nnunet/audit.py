@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from vafa_monai.audit.audited_model import AuditCase, AuditedModel, Status
-from vafa_monai.audit.engine import audit_document, run_audit
 from vafa_monai.audit.setting import AuditSettings
-from vafa_monai.data.files import sha256, write_json
+from vafa_monai.data.files import sha256
 from vafa_monai.nnunet.model import NNUNetModel
-from vafa_monai.results.provenance import versions
-from vafa_monai.runs.audit import AuditProgress
+from vafa_monai.runs.audit import write_audit
 
 __all__ = ["NNUNetAudit"]
 
@@ -74,23 +72,14 @@ class NNUNetAudit:
             model.network,
             cases,
             model.classes,
+            name=Path(self.model).name,
+            checkpoint={"path": str(model.checkpoint), "sha256": sha256(model.checkpoint)},
             inferer=model.inferer,
             settings=settings,
             value_range=intensity_range(cases),
             surrogate=None if surrogate is None else surrogate.network,
         )
-        run = run_audit(subject, told=AuditProgress(subject, self.say))
-        document = audit_document(
-            subject,
-            run,
-            model=Path(self.model).name,
-            versions=versions(),
-            checkpoint={"path": str(model.checkpoint), "sha256": sha256(model.checkpoint)},
-            command=self.command,
-        )
-        write_json(self.output, document)
-        self.say(f"{Path(self.model).name}: {run.verdict.value} in {run.seconds:.0f} s, {self.output}")
-        return run.verdict
+        return write_audit(subject, Path(self.output), say=self.say, command=self.command)
 
     def _load(self, folder: Path) -> NNUNetModel:
         return NNUNetModel.load(folder, self.fold, self.checkpoint, mirroring=self.mirroring, device=self.device)

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from monai.utils import ensure_tuple
-
 from vafa_monai.attacks.describe import describe
-from vafa_monai.data.files import file_name, require_writable, set_aside, sha256, write_json
+from vafa_monai.data.files import require_writable, sha256, write_json
 from vafa_monai.paper.outcome import ReproductionOutcome, write_outcome
 from vafa_monai.paper.row import METRICS, paper_row
-from vafa_monai.paper.run import TRAINING, Model, PaperRuns, PaperTraining, ReproductionSettings
+from vafa_monai.paper.run import Model, ModelOrigin, PaperRuns, PaperTraining, ReproductionSettings
 from vafa_monai.paper.setting import Measurement
-from vafa_monai.results.provenance import versions
+from vafa_monai.results.provenance import listed_files, listed_name, versions
 from vafa_monai.results.result import PROGRAMS, Result, load_result
 from vafa_monai.runs.bundle_run import BundleRun, digest, run_facts
-from vafa_monai.runs.run_log import RunLog, TimeLeft
+from vafa_monai.runs.run_log import RunLog
+from vafa_monai.runs.work import Item, Work, whole_or_aside
 
 __all__ = ["Reproduction"]
 
-ROW = "row"
 GRADIENT_COST = 3.0  # forward passes that a forward and backward pass is worth
 
 
@@ -51,10 +48,11 @@ class Reproduction:
         self.facts = run_facts(self.runs.common(), self.datalist)
         self.results_dir = self.runs.output / "results" / digest(self.facts)
         self.log = RunLog(self.runs.output / "reproduce.log", say)
-        trained = [1.0 for model in self.models if self.runs.is_trained_here(model)]
-        costs = [self._cost(one) for one in self.measurements] * len(self.models)
-        self.left = TimeLeft({ROW: costs, TRAINING: trained})
-        self.training = PaperTraining(runs=self.runs, datalist=self.datalist, log=self.log, left=self.left)
+        self.training = PaperTraining(runs=self.runs, datalist=self.datalist, log=self.log)
+        trained = [model for model in self.models if self.runs.is_trained_here(model)]
+        self.trainings = {model.name: self.training.item(model) for model in trained}
+        self.rows = {model.name: [self._row(model, one) for one in self.measurements] for model in self.models}
+        self.work = Work([*self.trainings.values(), *(row for rows in self.rows.values() for row in rows)], self.log)
         self.outcome = ReproductionOutcome()
         self.hashes: dict[str, str | None] = {}
         require_writable(self.results_dir / "settings.json")
@@ -74,8 +72,8 @@ class Reproduction:
             log.say(f"{self.runs.setting.title} ({self.runs.setting.bundle}): {self.runs.output}")
             log.say(f"bundle: cd {self.runs.bundle}")
             write_json(self.results_dir / "settings.json", self.facts)
-            for model in self.models:
-                self._measure_model(model)
+            for name in self.rows:
+                self._measure(name)
             files = write_outcome(self.outcome, self.runs, log.commands, self.datalist)
         for name, path in files.items():
             log.say(f"{name}: {path}")
@@ -91,53 +89,51 @@ class Reproduction:
             failed = f"{len(failures)} failures of {total}, listed in {files['html']}"
             raise ValueError(f"rows must all be measured, got {failed}: {sentences}")
 
-    def _measure_model(self, model: Model) -> None:
-        """Provide a model and run its rows."""
-        try:
-            self.outcome.origins[model.name] = self.training.provide(model)
-        except (Exception, SystemExit) as error:
-            self._fail(model, self.measurements, error)
-            return
-        for measurement in self.measurements:
-            try:
-                self.outcome.results[model.name, measurement.name] = self._measure(model, measurement)
-            except (Exception, SystemExit) as error:
-                self._fail(model, [measurement], error)
+    def _measure(self, name: str) -> None:
+        """Provide a model and run its rows; without it they have failed."""
+        training = self.trainings.get(name)
+        origin = ModelOrigin(words="given") if training is None else self.work.do(training)
+        if origin is not None:
+            self.outcome.origins[name] = origin
+        for row in self.rows[name]:
+            if origin is None:
+                self.work.give_up(row, self.work.failures[name])
+            elif (found := self.work.do(row)) is not None:
+                self.outcome.results[row.key] = found
+            if row.key in self.work.failures:
+                self.outcome.failures[row.key] = self.work.failures[row.key]
 
-    def _fail(self, model: Model, measurements: Sequence[Measurement], error: BaseException) -> None:
-        """Note that rows failed; the next may not."""
-        sentence = self.log.fail(error)
-        for one in measurements:
-            self.outcome.failures[model.name, one.name] = sentence
-            self.left.skip(ROW, self._cost(one))
-
-    def _measure(self, model: Model, measurement: Measurement) -> Result:
-        """Run one row, unless it is there."""
+    def _row(self, model: Model, measurement: Measurement) -> Item[Result]:
+        """Return the work that measures a row."""
         run = self.runs.evaluation(model, measurement, self.results_dir)
-        self.log.announce(run)
-        run = self.runs.absolute(run)
-        path = self.results_dir / model.name / f"{measurement.name}.json"
-        if self._is_done(path, run, model.file):
-            self.log.say("  done before")
-            self.left.skip(ROW, self._cost(measurement))
-            return load_result(path, self.results_dir)
-        start = time.monotonic()
-        self.log.run(run, "validate#evaluator")
-        self.left.done(ROW, self._cost(measurement), time.monotonic() - start)
-        found = load_result(path, self.results_dir)
-        self.log.say(f"  {model.title}, {measurement.title}: {self._told(model, measurement, found)}; {self.left}")
-        return found
+        path, steps = self.results_dir / model.name / f"{measurement.name}.json", measurement.gradients
 
-    def _is_done(self, path: Path, run: BundleRun, checkpoint: Path) -> bool:
-        """Tell whether a result is there that is whole and of this checkpoint, attack, data and these versions."""
-        if not path.is_file():
-            return False
-        try:
-            found = load_result(path, self.results_dir)
-        except ValueError as error:
-            self.log.say(f"  set aside: {set_aside(path)}, to be made again ({error})")
-            return False
-        parser, known = run.workflow().parser, versions()
+        def find() -> Result | None:
+            self.log.announce(run)
+            found = whole_or_aside(path, self._load, self.log.detail)
+            return found if found is not None and self._is_done(found, run, model.file) else None
+
+        def make() -> Result:
+            self.log.run(self.runs.absolute(run), "validate#evaluator")
+            return self._load(path)
+
+        return Item(
+            key=(model.name, measurement.name),
+            kind="row",
+            cost=1 + GRADIENT_COST * (int(run.overrides["attack_steps"]) if steps > 1 else steps),
+            find=find,
+            make=make,
+            told=lambda found, left: (
+                f"  {model.title}, {measurement.title}: {self._told(model, measurement, found)}; {left}"
+            ),
+        )
+
+    def _load(self, path: Path) -> Result:
+        return load_result(path, self.results_dir)
+
+    def _is_done(self, found: Result, run: BundleRun, checkpoint: Path) -> bool:
+        """Tell whether a result is of this checkpoint, attack, data and these versions."""
+        parser, known = self.runs.absolute(run).workflow().parser, versions()
         wanted = json.loads(json.dumps(describe(parser.get_parsed_content("applied_attack"))))
         return (
             found.settings == wanted
@@ -147,20 +143,12 @@ class Reproduction:
         )
 
     def _files(self, parser: Any) -> dict[str, dict[str, str | None]]:
-        """Return the hashes of the files of every case that is measured; a file is read once."""
+        """Return the hashes of the files of every case that is measured, as a result has them; a file is read once."""
         found = {}
         for case in parser.get_parsed_content("validate#data"):
-            paths = {kind: str(ensure_tuple(case[kind])[0]) for kind in ("image", "label")}  # as a result has them
-            for path in set(paths.values()) - self.hashes.keys():
-                self.hashes[path] = sha256(path) if Path(path).is_file() else None
-            found[file_name(paths["image"])] = {kind: self.hashes[path] for kind, path in paths.items()}
+            files = listed_files(case, self.hashes)
+            found[listed_name(case)] = {kind: hashes[0] for kind, hashes in files.items()}
         return found
-
-    def _cost(self, measurement: Measurement) -> float:
-        """Return the cost of a row in forward passes."""
-        run = self.runs.evaluation(self.runs.standard, measurement, self.results_dir)
-        steps = measurement.gradients
-        return 1 + GRADIENT_COST * (int(run.overrides["attack_steps"]) if steps > 1 else steps)
 
     def _told(self, model: Model, measurement: Measurement, found: Result) -> str:
         """Return the DSC and the paper's, if it has one."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from monai.utils import StrEnum
 
-from vafa_monai.data.files import read_json, set_aside, sha256, write_json
+from vafa_monai.data.files import read_json, sha256, write_json
 from vafa_monai.paper.setting import Hardening, Measurement, PaperSetting, bundle_name_of, paper_setting
 from vafa_monai.results.attack_name import CLEAN
 from vafa_monai.results.document import parse
@@ -18,7 +19,8 @@ from vafa_monai.results.record import MODEL_SCHEMA, PaperModel
 from vafa_monai.runs.bundle_run import BundleRun, digest, run_facts
 from vafa_monai.runs.override import is_known, require_known
 from vafa_monai.runs.reach import require_read
-from vafa_monai.runs.run_log import RunLog, TimeLeft
+from vafa_monai.runs.run_log import RunLog
+from vafa_monai.runs.work import Item, whole_or_aside
 
 __all__ = ["Model", "ModelOrigin", "PaperRuns", "PaperTraining", "ReproductionSettings"]
 
@@ -240,14 +242,6 @@ class ModelRecord:
             return {}
         return parse(PaperModel, read_json(self.path, "record of the model"), str(self.path)).document
 
-    def sweep(self) -> str | None:
-        """Set a damaged record aside and say so; the model is then one without a record."""
-        try:
-            self.read()
-        except ValueError as error:
-            return f"set aside: {set_aside(self.path)} ({error})"
-        return None
-
     def state(self) -> ModelState:
         """Compare the record with the file and the settings."""
         found = self.read()
@@ -280,15 +274,13 @@ class ModelRecord:
         write_json(self.path, {"schema": MODEL_SCHEMA, **facts, "settings": dict(self.settings)})
 
 
-TRAINING = "training"
-
-
 @dataclass(frozen=True, kw_only=True)
 class ModelOrigin:
-    """Where a model is from, in words, and how long its training took if that is known."""
+    """Where a model is from, in words, and how long its training took, in time and iterations, if that is known."""
 
     words: str
     seconds: float | None = None
+    iterations: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,32 +291,24 @@ class PaperTraining:
         runs: the runs of the table.
         datalist: the list of the cases.
         log: what is told.
-        left: counts the trainings, of the kind ``"training"``.
     """
 
     runs: PaperRuns
     datalist: Path
     log: RunLog
-    left: TimeLeft
 
-    def provide(self, model: Model) -> ModelOrigin:
-        """Train a model, go on with its training, or find that it is there.
-
-        Raises:
-            ValueError: if a given model is missing, or one was trained with other settings: it is not written over.
-        """
-        if not self.runs.is_trained_here(model):
-            self.require(model)
-            return ModelOrigin(words="given")
-        run = self.runs.training(model)
-        facts = run_facts(run, self.datalist)
-        if model.hardening is not None:
-            if not self.runs.standard.file.is_file():
-                raise ValueError(f"pretrained_file must be a file, got {str(self.runs.standard.file)!r}, not trained.")
-            facts["pretrained"] = sha256(self.runs.standard.file)
-        run = replace(run, overrides={**run.overrides, "resume_dir": self.runs.resume_dir(model, digest(facts))})
-        self.log.announce(run)
-        return self._train_once(self.runs.absolute(run), ModelRecord(file=model.file, settings=facts))
+    def item(self, model: Model) -> Item[ModelOrigin]:
+        """Return the work that trains a model or finds it; one of other settings is refused, and not written over."""
+        return Item(
+            key=model.name,
+            kind="training",
+            find=partial(self._find, model),
+            make=partial(self._make, model),
+            told=lambda origin, left: f"  {origin.iterations} iterations, {origin.seconds:.0f} s: {model.file}; {left}",
+            before=lambda origin, _: (
+                "  taken as it is: it has no record of its training" if origin.seconds is None else "  done before"
+            ),
+        )
 
     def require(self, model: Model) -> None:
         """Refuse a given model that is not there, with the command that trains it."""
@@ -332,38 +316,46 @@ class PaperTraining:
             command = self.runs.training_command()
             raise ValueError(f"checkpoint must be a file, got {str(model.file)!r}; train it first: {command}")
 
-    def _train_once(self, run: BundleRun, record: ModelRecord) -> ModelOrigin:
-        """Train unless the record says that it was done."""
-        if (damage := record.sweep()) is not None:
-            self.log.say(f"  {damage}")
+    def _planned(self, model: Model) -> tuple[BundleRun, ModelRecord]:
+        """Return the training of a model and its record."""
+        run = self.runs.training(model)
+        facts = run_facts(run, self.datalist)
+        if model.hardening is not None:
+            if not self.runs.standard.file.is_file():
+                raise ValueError(f"pretrained_file must be a file, got {str(self.runs.standard.file)!r}, not trained.")
+            facts["pretrained"] = sha256(self.runs.standard.file)
+        run = replace(run, overrides={**run.overrides, "resume_dir": self.runs.resume_dir(model, digest(facts))})
+        return run, ModelRecord(file=model.file, settings=facts)
+
+    def _find(self, model: Model) -> ModelOrigin | None:
+        """Find a model that was trained, or that has no record; one of a smoke run is its own, and made again."""
+        run, record = self._planned(model)
+        self.log.announce(run)
+        whole_or_aside(record.path, lambda _: record.read(), self.log.detail)
         state = record.state()
-        smoke = self.runs.settings.quick  # its models are its own: nothing is lost if they are written over
-        if state == ModelState.OTHER and not smoke:
+        if state == ModelState.OTHER and not self.runs.settings.quick:
             raise ValueError(
                 f"model must be one with the settings of this call, or be moved away, got {str(record.file)!r}, "
                 f"recorded with other {', '.join(record.differing())}."
             )
-        if state == ModelState.FOREIGN and not smoke:
-            self.log.say("  taken as it is: it has no record of its training")
-            self.left.skip(TRAINING, 1.0)
+        if state == ModelState.FOREIGN and not self.runs.settings.quick:
             return ModelOrigin(words="found, with no record of its training")
-        if state == ModelState.READY:
-            self.log.say("  done before")
-            self.left.skip(TRAINING, 1.0)
-        else:
-            if state in (ModelState.OTHER, ModelState.FOREIGN):
-                record.file.unlink()
-            self._train(run, record)
-        words = "trained for a moment, for a smoke run" if smoke else "trained by this command"
-        return ModelOrigin(words=words, seconds=record.read()["seconds"])
+        return self._origin(record) if state == ModelState.READY else None
 
-    def _train(self, run: BundleRun, record: ModelRecord) -> None:
+    def _make(self, model: Model) -> ModelOrigin:
         """Train, with a record from the start to the end."""
+        run, record = self._planned(model)
+        if record.state() in (ModelState.OTHER, ModelState.FOREIGN):
+            record.file.unlink()
         record.begin()
-        start = time.monotonic()
+        start, run = time.monotonic(), self.runs.absolute(run)
         run.check()
         state = self.log.run(run, "train#trainer")
-        seconds = time.monotonic() - start
-        record.finish(seconds)
-        self.left.done(TRAINING, 1.0, seconds)
-        self.log.say(f"  {state.iteration} iterations, {seconds:.0f} s: {record.file}; {self.left}")
+        record.finish(time.monotonic() - start)
+        return replace(self._origin(record), iterations=state.iteration)
+
+    def _origin(self, record: ModelRecord) -> ModelOrigin:
+        """Return where a model with a record is from."""
+        smoke = self.runs.settings.quick
+        words = "trained for a moment, for a smoke run" if smoke else "trained by this command"
+        return ModelOrigin(words=words, seconds=record.read()["seconds"])

@@ -176,6 +176,8 @@ def _search(settings: Mapping[str, Any]) -> list[str]:
     parts += [f"start at q_{settings['q_init']}"] if settings.get("q_init") in ("min", "max") else []
     parts += ["random start"] if settings.get("random_start") else []
     parts += ["no SSIM term"] if settings.get("ssim_weight") == 0 else []
+    channels = settings.get("channels")
+    parts += [f"channels {', '.join(map(str, channels))}"] if channels else []
     parts += ["slices stretched"] if settings.get("output_norm") == "slice_minmax" else []
     return parts
 

@@ -39,7 +39,7 @@ class AuditSettings(Document):
     eps: Number | None = None
     q_max: Number | None = None
     block_size: tuple[Number, ...] | None = None
-    value_range: tuple[Number, ...] | None = None
+    value_range: tuple[Number, ...] | tuple[tuple[Number, ...], ...] | None = None
 
 
 class Details(Document):

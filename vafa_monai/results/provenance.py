@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from monai.data import MetaTensor
-from monai.utils import CommonKeys
+from monai.utils import CommonKeys, ensure_tuple
 from torch import Tensor
 
 import vafa_monai
@@ -23,6 +23,8 @@ __all__ = [
     "case_input",
     "case_name",
     "inferer_facts",
+    "listed_files",
+    "listed_name",
     "listed_names",
     "merge_results",
     "require_different",
@@ -79,6 +81,24 @@ def case_files(case: Mapping[str, Any]) -> dict[str, str | None]:
     """Return the SHA-256 of the files of image and label of a case; ``None`` where there is no such file."""
     found = {key: _path(case.get(key)) for key in (CommonKeys.IMAGE.value, CommonKeys.LABEL.value)}
     return {key: sha256(path) if path is not None and Path(path).is_file() else None for key, path in found.items()}
+
+
+def listed_files(case: Mapping[str, Any], known: dict[str, str | None]) -> dict[str, list[str | None]]:
+    """Return the SHA-256 of the files of image and label of a case that is not loaded, ``None`` where there is none.
+
+    Args:
+        case: a path, or a list of them, for ``"image"`` and ``"label"``.
+        known: hashes by path; files that are not among them are read, and added.
+    """
+    paths = {key: [str(one) for one in ensure_tuple(case[key])] for key in ("image", "label")}
+    for path in {*paths["image"], *paths["label"]} - known.keys():
+        known[path] = sha256(path) if Path(path).is_file() else None
+    return {key: [known[path] for path in several] for key, several in paths.items()}
+
+
+def listed_name(case: Mapping[str, Any]) -> str:
+    """Return the name of a case that is not loaded: that of its image, or of the first one."""
+    return file_name(str(ensure_tuple(case["image"])[0]))
 
 
 def case_input(clean: Tensor) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class AttackRecord(AttackSetup):
 class Intensity(Document):
     """The intensities that the network sees, and what they mean."""
 
-    value_range: tuple[Number, ...] | None = None
+    value_range: tuple[Number, ...] | tuple[tuple[Number, ...], ...] | None = None
     physical_range: tuple[Number, ...] | None = None
     physical_unit: Text | None = None
 

@@ -10,41 +10,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-from monai.bundle import ConfigParser
-from monai.data import MetaTensor, load_decathlon_datalist
-from monai.data.utils import affine_to_spacing
-from monai.utils import convert_to_tensor
-from torch import Tensor, nn
-
 from vafa_monai.attacks.validation import strength
-from vafa_monai.audit.audited_model import AuditCase, AuditedModel, Check, CheckResult, Measured, Status
+from vafa_monai.audit.audited_model import AuditedModel, Check, CheckResult, Measured, Status
 from vafa_monai.audit.engine import CHECKS, as_json, audit_document, run_audit
 from vafa_monai.audit.setting import AuditSettings
-from vafa_monai.data.check import check_cases
-from vafa_monai.data.files import read_json, require_writable, set_aside, sha256, write_json
-from vafa_monai.data.weights import read_weights
-from vafa_monai.metrics.organ_presence import require_one_hot
+from vafa_monai.data.files import read_json, require_writable, sha256, write_json
 from vafa_monai.reports.verdict import measured_of
 from vafa_monai.results.attack_name import CLEAN
 from vafa_monai.results.audit import AUDIT_SCHEMA, parse_audit
 from vafa_monai.results.document import read_document
-from vafa_monai.results.provenance import case_name, versions
+from vafa_monai.results.provenance import versions
 from vafa_monai.results.result import RESULT_SCHEMA, parse_result
-from vafa_monai.runs.bundle_run import BundleRun, digest, run_facts
+from vafa_monai.runs.bundle_model import CHECKED, BundleModel
+from vafa_monai.runs.bundle_run import PLACES, digest, run_facts
 from vafa_monai.runs.override import refuse_taken
-from vafa_monai.runs.run_log import TimeLeft
+from vafa_monai.runs.work import TimeLeft, whole_or_aside
 
 __all__ = ["AuditProgress", "BundleAudit"]
 
-PARTS = ("training", "validation", "test")
 FROM_BUNDLE = ("eps", "q_max", "block_size", "seed")
-CHECKED = {  # what decides whether cases can be attacked, by the arguments of check_cases
-    "num_classes": "num_classes",
-    "value_range": "image_range",
-    "roi_size": "least_size",
-    "in_channels": "image_channels",
-}
 AUDITED: tuple[str, ...] = (*FROM_BUNDLE, *CHECKED.values(), "network_def", "device", "datalist", "classes")  # is read
 AUDITED += ("physical_range", "physical_unit", "value_range", "val_batch_size")
 AUDITED += ("validate#preprocessing", "validate#postprocessing", "validate#data", "validate#inferer")
@@ -52,138 +36,34 @@ MODEL = "model.pt"  # whose metrics the metadata of a bundle state
 STATED = ("mean_dice", "val_mean_dice", "dice", "val_dice")
 
 
-class BundleModel:
-    """The parsed configs of a bundle, for one checkpoint.
+def audit_settings(model: BundleModel, changes: Mapping[str, Any]) -> AuditSettings:
+    """Return the settings of an audit, with the budgets of the bundle where nothing else is asked for."""
+    asked = {name: value for name, value in changes.items() if value is not None}
+    unknown = asked.keys() - {one.name for one in fields(AuditSettings)}
+    if unknown:
+        raise ValueError(f"settings must be those of an audit, got {sorted(unknown)}.")
+    found = {name: model.get(name) for name in FROM_BUNDLE} | {"stated_dice": stated_dice(model)} | asked
+    found["eps"] = strength(found["eps"], model.get("physical_range"), model.get("physical_unit"), name="eps")
+    return AuditSettings(**found)
 
-    Args:
-        bundle: folder of the bundle.
-        checkpoint: file of the weights.
-        overrides: config ids and values, ``dataset_dir`` among them.
 
-    Raises:
-        ValueError: if the folder is no bundle.
-    """
-
-    def __init__(self, bundle: Path, checkpoint: Path, overrides: Mapping[str, Any]) -> None:
-        self.checkpoint = checkpoint
-        overrides = {**overrides, "ckpt_path": str(checkpoint)}
-        self.run = BundleRun(bundle=bundle, overlays=["evaluate"], overrides=overrides)
-        self.parser: ConfigParser = self.run.workflow().parser
-
-    def get(self, name: str) -> Any:
-        """Return what a config id stands for."""
-        return self.parser.get_parsed_content(name)
-
-    def network(self) -> nn.Module:
-        """Return the network with its weights, in eval mode.
-
-        Raises:
-            ValueError: if the checkpoint is missing or of another network.
-        """
-        network: nn.Module = self.parser.get_parsed_content("network_def", instantiate=True)
-        network.load_state_dict(read_weights(self.checkpoint, network))
-        return network.to(self.get("device")).eval()
-
-    def cases(self) -> list[AuditCase]:
-        """Return the cases as the network sees them.
-
-        Raises:
-            ValueError: if a case cannot be attacked.
-        """
-        preprocessing, data = self.get("validate#preprocessing"), self.get("validate#data")
-        known = {argument: self.get(name) for argument, name in CHECKED.items() if name in self.parser}
-        check_cases(data, preprocessing=preprocessing, unique_names=True, **known)
-        return [self._case(preprocessing(dict(case))) for case in data]
-
-    def settings(self, **changes: Any) -> AuditSettings:
-        """Return the settings of an audit, with the budgets of the bundle where nothing else is asked for."""
-        asked = {name: value for name, value in changes.items() if value is not None}
-        unknown = asked.keys() - {one.name for one in fields(AuditSettings)}
-        if unknown:
-            raise ValueError(f"settings must be those of an audit, got {sorted(unknown)}.")
-        found = {name: self.get(name) for name in FROM_BUNDLE} | {"stated_dice": self.stated_dice()} | asked
-        found["eps"] = strength(found["eps"], self.get("physical_range"), self.get("physical_unit"), name="eps")
-        return AuditSettings(**found)
-
-    def stated_dice(self) -> float | None:
-        """Return the DSC without attack that the metadata state of these weights, or of the model of the bundle."""
-        path = Path(self.run.bundle) / "configs" / "metadata.json"
-        metadata = read_json(path, "metadata.json") if path.is_file() else {}
-        metrics = metadata.get("eval_metrics") if self.checkpoint.name == MODEL else {}
-        stated = [_share(metrics, name) for name in STATED]
-        packaged = metadata.get("robustness")
-        for one in packaged.values() if isinstance(packaged, dict) else ():
-            if isinstance(one, dict) and one.get("sha256") == sha256(self.checkpoint):
-                stated.insert(0, _share(one, "dice_clean"))
-        return next((dice for dice in stated if dice is not None), None)
-
-    def splits(self) -> dict[str, list[str]]:
-        """Return the hashes of the images of every part of the data."""
-        datalist, found = self.get("datalist"), {}
-        for part in PARTS:
-            try:
-                listed = load_decathlon_datalist(datalist, True, part)
-            except ValueError:  # the list has no such part
-                logging.getLogger(__name__).info("%s has no part %r", datalist, part)
-                continue
-            found[part] = [sha256(case["image"]) for case in listed]
-        return found
-
-    def _case(self, loaded: Mapping[str, Any]) -> AuditCase:
-        """Return one case as a batch of one, which is compared as the evaluation does it."""
-        device, postprocessing = self.get("device"), self.get("validate#postprocessing")
-        case = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in loaded.items()}
-        image, label = (convert_to_tensor(case[key], track_meta=True) for key in ("image", "label"))
-
-        def masks(logits: Tensor) -> tuple[Tensor, Tensor]:
-            found = postprocessing({**case, "pred": MetaTensor(logits[0], affine=image.affine)})
-            pred, truth = (torch.as_tensor(found[key])[None] for key in ("pred", "label"))
-            require_one_hot(pred, truth)
-            return pred, truth
-
-        return AuditCase(
-            name=case_name(image),
-            image=image.as_tensor()[None],
-            label=label.as_tensor()[None],
-            spacing=tuple(affine_to_spacing(image.affine).tolist()),
-            postprocessing=masks,
-        )
+def stated_dice(model: BundleModel) -> float | None:
+    """Return the DSC without attack that the metadata state of these weights, or of the model of the bundle."""
+    path = model.bundle / "configs" / "metadata.json"
+    metadata = read_json(path, "metadata.json") if path.is_file() else {}
+    metrics = metadata.get("eval_metrics") if model.checkpoint.name == MODEL else {}
+    stated = [_share(metrics, name) for name in STATED]
+    packaged = metadata.get("robustness")
+    for one in packaged.values() if isinstance(packaged, dict) else ():
+        if isinstance(one, dict) and one.get("sha256") == sha256(model.checkpoint):
+            stated.insert(0, _share(one, "dice_clean"))
+    return next((dice for dice in stated if dice is not None), None)
 
 
 def _share(figures: Any, name: str) -> float | None:
     """Return a figure that is a fraction; hand-written metadata may hold anything."""
     found = figures.get(name) if isinstance(figures, dict) else None
     return float(found) if isinstance(found, (int, float)) and 0 <= found <= 1 and found is not True else None
-
-
-def load_subject(
-    model: BundleModel,
-    settings: AuditSettings,
-    surrogate: BundleModel | None = None,
-    splits: Mapping[str, Sequence[str]] | None = None,
-    measured: Sequence[Measured] = (),
-) -> AuditedModel:
-    """Return the subject of an audit.
-
-    Args:
-        model: what is audited.
-        settings: how hard the audit tries.
-        surrogate: another model of the same bundle, for transfer.
-        splits: hashes of the images of each part of the data, as :meth:`BundleModel.splits` has them.
-        measured: results of the same weights.
-    """
-    return AuditedModel(
-        model.network(),
-        model.cases(),
-        model.get("classes"),
-        inferer=model.get("validate#inferer"),
-        settings=settings,
-        value_range=model.get("value_range"),
-        surrogate=None if surrogate is None else surrogate.network(),
-        splits=splits,
-        measured=measured,
-        batch_size=model.get("val_batch_size"),
-    )
 
 
 CURVES = "curves"
@@ -249,10 +129,31 @@ def _attack(steps: int) -> float:
     return GRADIENT * steps + 2
 
 
+def write_audit(
+    subject: AuditedModel,
+    path: Path,
+    *,
+    say: Callable[[str], None],
+    command: str | None = None,
+    made_of: str | None = None,
+) -> Status:
+    """Audit a model that knows its checkpoint, tell every finding, write the document, and return the verdict.
+
+    It is refused if the file of the weights became another one meanwhile.
+    """
+    run = run_audit(subject, told=AuditProgress(subject, say))
+    if subject.checkpoint is not None and sha256(subject.checkpoint["path"]) != subject.checkpoint["sha256"]:
+        file = subject.checkpoint["path"]
+        raise ValueError(f"checkpoint changed while it was audited: {file} is another file now.")
+    document = audit_document(subject, run, versions=versions(), command=command)
+    write_json(path, document if made_of is None else {**document, "made_of": made_of})
+    say(f"{subject.name}: {run.verdict.value} in {run.seconds:.0f} s, {path}")
+    return run.verdict
+
+
 FILE = "audit.json"
-OWN: tuple[str, ...] = ("applied_attack", "attack", "attack_name", "attack_role", "attack_steps", "compile_attack")
-OWN += ("ckpt_dir", "ckpt_path", "model_file", "model_name", "output_dir", "results_dir", "save_predictions")
-OWN += ("tiled_attack",)
+OWN: tuple[str, ...] = (*PLACES, "applied_attack", "attack", "attack_name", "attack_role", "attack_steps")
+OWN += ("compile_attack", "output_dir", "save_predictions", "tiled_attack")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,25 +217,16 @@ class BundleAudit:
 
     def _audit(self, name: str) -> Path:
         """Audit one checkpoint, unless that was done."""
-        path, other = self._path(name), self._other(name)
-        model = self._model(name)
-        measured = self._measured(path, self._file(name))
-        settings, made_of = model.settings(**self.settings), self._made_of(model, other, measured)
+        path, other, model = self._path(name), self._other(name), self._model(name)
+        label, measured = path.parent.name, self._measured(path, model.checkpoint)
+        settings, made_of = audit_settings(model, self.settings), self._made_of(model, other, measured)
         if self._is_done(path, settings, made_of):
-            self.say(f"{path.parent.name}: audited already, {path}")
+            self.say(f"{label}: audited already, {path}")
             return path
-        weights = sha256(self._file(name))
-        self.say(f"{path.parent.name}: {self._file(name)}" + (f", transfer from {other}" if other else ""))
-        subject = load_subject(model, settings, None if other is None else self._model(other), self._splits, measured)
-        run = run_audit(subject, told=AuditProgress(subject, self.say))
-        if sha256(self._file(name)) != weights:
-            raise ValueError(f"checkpoint changed while it was audited: {self._file(name)} is another file now.")
-        about = {"path": str(self._file(name)), "sha256": weights}
-        document = audit_document(
-            subject, run, model=path.parent.name, versions=versions(), checkpoint=about, command=self.command
-        )
-        write_json(path, {**document, "made_of": made_of})
-        self.say(f"{path.parent.name}: {run.verdict.value} in {run.seconds:.0f} s, {path}")
+        self.say(f"{label}: {model.checkpoint}" + (f", transfer from {other}" if other else ""))
+        second = None if other is None else self._model(other)
+        subject = model.audited(settings, name=label, surrogate=second, splits=self._splits, measured=measured)
+        write_audit(subject, path, say=self.say, command=self.command, made_of=made_of)
         return path
 
     @cached_property
@@ -370,28 +262,21 @@ class BundleAudit:
 
     def _is_done(self, path: Path, settings: AuditSettings, made_of: str) -> bool:
         """Tell whether the document of this audit is there; an older one of the same model is replaced by the new."""
-        if not path.is_file():
+        found = whole_or_aside(path, _read, self.say)
+        if found is None:
             return False
-        try:
-            document = read_document(path, path.parent)
-            foreign = document.get("schema") not in (None, AUDIT_SCHEMA)
-            known = {} if foreign else parse_audit(document, FILE).document["settings"]
-        except ValueError as error:
-            self.say(f"set aside: {set_aside(path)}, to be made again ({error})")
-            return False
-        if foreign:
+        if found.get("schema") != AUDIT_SCHEMA:
             raise ValueError(f"output must hold no other {FILE}, got {str(path)!r}.")
-        same = all(known.get(key) == as_json(value) for key, value in vars(settings).items())
-        return same and document.get("made_of") == made_of
+        same = all(found["settings"].get(key) == as_json(value) for key, value in vars(settings).items())
+        return same and found.get("made_of") == made_of
 
     def _other(self, name: str) -> str | None:
         """Return the checkpoint to transfer from: the one asked for, or the first other one."""
         return self.surrogate or next((other for other in self.checkpoints if other != name), None)
 
     def _model(self, name: str) -> BundleModel:
-        return BundleModel(
-            Path(self.bundle), self._file(name), {**self.overrides, "dataset_dir": str(self.dataset_dir)}
-        )
+        overrides = {**self.overrides, "dataset_dir": str(self.dataset_dir)}
+        return BundleModel(bundle=Path(self.bundle), checkpoint=self._file(name), overrides=overrides)
 
     def _file(self, name: str) -> Path:
         return Path(self.bundle).resolve() / name
@@ -402,3 +287,10 @@ class BundleAudit:
 
     def _label(self, name: str) -> str:
         return self.labels.get(name, self._file(name).stem)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """Return an audit, whole, or a document of another kind."""
+    document = read_document(path, path.parent)
+    other = document.get("schema") not in (None, AUDIT_SCHEMA)
+    return document if other else parse_audit(document, FILE).document

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
-from datetime import timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from vafa_monai.data.check import first_cases
 from vafa_monai.data.files import require_writable, set_aside, whole_file, write_json
@@ -23,42 +17,16 @@ from vafa_monai.reports.build import build_report
 from vafa_monai.results.attack_name import attack_title
 from vafa_monai.results.provenance import merge_results
 from vafa_monai.results.result import Result, conflict, load_result
-from vafa_monai.runs.benchmark_plan import BenchmarkCase, BenchmarkRecords, BenchmarkRun, expected_bytes, plan_items
+from vafa_monai.runs.benchmark_plan import BenchmarkCase, BenchmarkRecords, expected_bytes, plan_items
+from vafa_monai.runs.bundle_model import BundleModel
+from vafa_monai.runs.bundle_run import PLACES
 from vafa_monai.runs.override import refuse_taken
-from vafa_monai.runs.run_log import TimeLeft
+from vafa_monai.runs.run_log import RunLog
+from vafa_monai.runs.work import Processes, Work, WorkOutcome
 
-__all__ = ["Benchmark", "BenchmarkOutcome", "Processes", "launched_processes"]
+__all__ = ["Benchmark"]
 
-OWN = (
-    "attack_name",
-    "ckpt_dir",
-    "ckpt_path",
-    "model_file",
-    "model_name",
-    "results_dir",
-    "val_batch_size",
-    "cache_rate",
-)
-PATIENCE = timedelta(days=30)  # the first process waits for the others as long as they take
-MEETING = timedelta(minutes=10)  # and no longer for them to begin
-LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what torchrun tells every process
-GONE = "its record disappeared while the others were made"
-
-
-@dataclass(frozen=True)
-class BenchmarkOutcome:
-    """What a run made.
-
-    Args:
-        files: files of the report by name; empty in all processes but the first, and without any result.
-        failures: what failed, each with model, attack, case and error.
-        more: the result of each further run as a document, ``None`` where all cases failed; empty in all processes but
-            the first.
-    """
-
-    files: Mapping[str, Path] = field(default_factory=dict)
-    failures: Sequence[Mapping[str, Any]] = ()
-    more: Sequence[Mapping[str, Any] | None] = ()
+OWN = (*PLACES, "attack_name", "val_batch_size", "cache_rate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +61,7 @@ class Benchmark:
     checkpoints: Sequence[str] = ("models/model.pt",)
     output: Path | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    more: Sequence[BenchmarkRun] = ()
+    more: Sequence[BundleModel] = ()
     title: str = "Adversarial robustness"
     report: bool = True
     say: Callable[[str], None] = field(default=logging.getLogger(__name__).info, repr=False)
@@ -120,17 +88,17 @@ class Benchmark:
             Path(self.bundle).resolve() / "eval" / "benchmark" if self.output is None else Path(self.output).resolve()
         )
 
-    def settings(self) -> list[BenchmarkRun]:
+    def settings(self) -> list[BundleModel]:
         """Return every checkpoint under every attack."""
         root = Path(self.bundle).resolve()
         overrides = {**self.overrides, "dataset_dir": str(Path(self.dataset_dir).resolve())}
         return [
-            BenchmarkRun(bundle=root, checkpoint=root / name, attack=attack, overrides=overrides)
+            BundleModel(bundle=root, checkpoint=root / name, attack=attack, overrides=overrides)
             for name in self.checkpoints
             for attack in self.attacks
         ]
 
-    def run(self, group: Processes | None = None) -> BenchmarkOutcome:
+    def run(self, group: Processes | None = None) -> WorkOutcome:
         """Do what is left, then merge the records into results, and write the report.
 
         Args:
@@ -139,8 +107,7 @@ class Benchmark:
         Returns:
             The files of the report and what failed; in all processes but the first only that.
         """
-        group = launched_processes(self.say) if group is None else group
-        rank, ranks = group.rank, group.ranks
+        group = Processes.launched(self.say) if group is None else group
         for name in ("records/record.json", "results/model/attack.json", "failures.json"):
             require_writable(self.folder / name)
         settings = self.settings()
@@ -148,35 +115,31 @@ class Benchmark:
             check_checkpoint(setting.checkpoint, setting.get("network_def"))
             setting.forget()
         items, records = plan_items([*settings, *self.more]), BenchmarkRecords(self.folder)
-        if rank == 0:
-            self._sweep(items, records)
-        group.meet("begin", MEETING)
-        self._announce(items, records, rank, ranks)
-        self._work(items[rank::ranks], records, rank, ranks)
-        group.meet("end", PATIENCE)
-        if rank != 0:
-            return BenchmarkOutcome()
-        self._sweep(items, records)
-        self._work(records.missing(items), records, rank, 1)
+        if group.rank == 0:
+            records.sweep(items, self.say)
+        group.meet("begin", begins=True)
+        self._announce(items, records, group)
+        self._work(items[group.rank :: group.ranks], records, group)
+        group.meet("end")
+        if group.rank != 0:
+            return WorkOutcome()
+        records.sweep(items, self.say)
+        self._work(records.missing(items), records, Processes())
         own = [item for item in items if not any(item.setting is one for one in self.more)]
         more = [self._merged([item for item in items if item.setting is one], records) for one in self.more]
-        failures = _failures(items, records)
+        failures = records.failures(items)
         write_json(self.folder / "failures.json", failures)
-        return BenchmarkOutcome(self._merge(own, records, _failures(own, records)), failures, more)
+        files = self._merge(own, records, records.failures(own))
+        return WorkOutcome(files=files, failures=failures, more=more)
 
-    def _sweep(self, items: Sequence[BenchmarkCase], records: BenchmarkRecords) -> None:
-        """Set aside what is damaged, so that it is made again."""
-        for sentence in records.sweep(items):
-            self.say(sentence)
-
-    def _announce(self, items: Sequence[BenchmarkCase], records: BenchmarkRecords, rank: int, ranks: int) -> None:
+    def _announce(self, items: Sequence[BenchmarkCase], records: BenchmarkRecords, group: Processes) -> None:
         """Say what there is to do and how much disk it takes; refuse if there is too little."""
         left = [item for item in items if not records.is_done(item)]
         needed = expected_bytes(left)
         self.folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.folder).free
-        if rank == 0:
-            shared = f" in {ranks} processes" if ranks > 1 else ""
+        if group.rank == 0:
+            shared = f" in {group.ranks} processes" if group.ranks > 1 else ""
             self.say(
                 f"{len(items)} cases under attack, {len(items) - len(left)} done already, {len(left)} to do{shared}"
             )
@@ -184,27 +147,18 @@ class Benchmark:
         if needed > free:
             raise ValueError(f"output must have {needed} bytes of free disk, got {free} in {str(self.folder)!r}.")
 
-    def _work(self, items: Sequence[BenchmarkCase], records: BenchmarkRecords, rank: int, ranks: int) -> None:
+    def _work(self, cases: Sequence[BenchmarkCase], records: BenchmarkRecords, group: Processes) -> None:
         """Make the records that are missing; what the engines print goes to a file."""
-        left = [item for item in items if not records.is_done(item)]
-        time_left = TimeLeft({one.setting.attack: [1.0] * self._count(left, one) for one in left})
-        with (self.folder / f"benchmark.{rank}.log").open("a", encoding="utf-8") as log:
-            for number, item in enumerate(left, start=1):
-                start = time.perf_counter()
-                with redirect_stdout(log), redirect_stderr(log):
-                    dice = records.make(item)
-                if number == len(left) or left[number].setting is not item.setting:
-                    item.setting.forget()  # one network in memory at a time
-                time_left.done(item.setting.attack, 1.0, time.perf_counter() - start)
-                told = "failed" if dice is None else f"DSC {dice:.4f}"
-                about = f"{item.setting.model}, {item.setting.attack}, {item.name}: {told}"
-                prefix = f"process {rank}: " if ranks > 1 else ""
-                self.say(f"{prefix}[{number}/{len(left)}] {about} ({time_left})")
-
-    @staticmethod
-    def _count(items: Sequence[BenchmarkCase], like: BenchmarkCase) -> int:
-        """Return the number of items of the same attack."""
-        return sum(item.setting.attack == like.setting.attack for item in items)
+        left = [case for case in cases if not records.is_done(case)]
+        prefix = f"process {group.rank}: " if group.ranks > 1 else ""
+        with RunLog(self.folder / f"benchmark.{group.rank}.log", self.say) as log:
+            places = [f"{prefix}[{number}/{len(left)}]" for number in range(1, len(left) + 1)]
+            items = [records.item(case, log, place) for case, place in zip(left, places, strict=True)]
+            work = Work(items, log)
+            for number, item in enumerate(items):
+                work.do(item)
+                if number + 1 == len(left) or left[number + 1].setting is not left[number].setting:
+                    left[number].setting.forget()  # one network in memory at a time
 
     def _merge(
         self, items: Sequence[BenchmarkCase], records: BenchmarkRecords, failures: Sequence[Mapping[str, Any]]
@@ -243,11 +197,6 @@ class Benchmark:
                 self.say(f"set aside: {set_aside(path, 'outdated')}, {reason}")
 
 
-def _failures(items: Sequence[BenchmarkCase], records: BenchmarkRecords) -> list[Mapping[str, Any]]:
-    """Return what failed of some items."""
-    return [*records.failures(items), *(item.about(GONE) for item in records.missing(items))]
-
-
 def _outdated(path: Path, root: Path, ours: Sequence[Result]) -> str | None:
     """Say why a result of an earlier call cannot stand beside those of this one, or return ``None``."""
     if path.name == "audit.json":
@@ -271,53 +220,3 @@ def _write_result(
     merged = merge_results([records.read(item) for item in items], slices.name)
     told = [{name: one[name] for name in ("case", "error")} for one in failed]
     write_json(path, {**merged, **({"failed": told} if told else {})})
-
-
-@dataclass(frozen=True)
-class Processes:
-    """The processes of one run; they are no group of torch, so that no metric gathers across them.
-
-    Args:
-        rank: the number of this one.
-        ranks: how many there are.
-        store: where they meet, ``None`` for one alone.
-    """
-
-    rank: int = 0
-    ranks: int = 1
-    store: Any = None
-
-    def meet(self, point: str, patience: timedelta) -> None:
-        """Wait until every process has come to a point; at the end only the first one waits."""
-        if self.store is None:
-            return
-        prefix = f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{point}"
-        self.store.set(f"{prefix}/{self.rank}", "here")
-        if point == "end" and self.rank != 0:
-            return
-        try:
-            self.store.wait([f"{prefix}/{rank}" for rank in range(self.ranks)], patience)
-        except RuntimeError as error:
-            raise ValueError(f"not all of the {self.ranks} processes of the launch (WORLD_SIZE) have come.") from error
-
-
-def launched_processes(say: Callable[[str], None]) -> Processes:
-    """Return the processes that ``torchrun`` started; a part of its environment that was left over is no launch."""
-    found = {name: os.environ[name] for name in LAUNCHED if name in os.environ}
-    if not {"RANK", "WORLD_SIZE"} & found.keys() or found.get("WORLD_SIZE") == "1":
-        return Processes()
-    absent = [name for name in LAUNCHED if name not in found]
-    if absent:
-        left = ", ".join(f"{name}={found[name]}" for name in ("RANK", "WORLD_SIZE") if name in found)
-        say(f"one process does all: {left} in the environment is no launch by torchrun without {', '.join(absent)}")
-        return Processes()
-    try:
-        rank, ranks, port = (int(found[name]) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
-    except ValueError as error:
-        raise ValueError(f"RANK, WORLD_SIZE and MASTER_PORT must be whole numbers, got {found!r}.") from error
-    if not 0 <= rank < ranks:
-        raise ValueError(f"RANK must be at least 0 and below WORLD_SIZE, got {rank} for {ranks}.")
-    hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # by the launcher, else by the first process
-    host = rank == 0 and not hosted
-    store = torch.distributed.TCPStore(found["MASTER_ADDR"], port, ranks, host, MEETING, wait_for_workers=False)
-    return Processes(rank, ranks, store)

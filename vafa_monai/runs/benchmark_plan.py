@@ -4,95 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset
 from monai.utils import set_determinism
 
-from vafa_monai.attacks.describe import describe
-from vafa_monai.data.check import check_cases
-from vafa_monai.data.files import file_name, read_json, set_aside, sha256, write_json
+from vafa_monai.data.files import read_json, write_json
 from vafa_monai.handlers.robustness_report import RobustnessReport
 from vafa_monai.results.document import parse
-from vafa_monai.results.provenance import versions
+from vafa_monai.results.provenance import listed_files, listed_name
 from vafa_monai.results.record import BenchmarkFailure, BenchmarkRecord
-from vafa_monai.runs.bundle_run import PLACES_AND_MEANS, BundleRun, digest
-from vafa_monai.runs.run_log import sentence_of
+from vafa_monai.runs.bundle_model import BundleModel
+from vafa_monai.runs.run_log import RunLog
+from vafa_monai.runs.work import Item, TimeLeft, whole_or_aside
 
-__all__ = ["EXPECTED", "BenchmarkCase", "BenchmarkRecords", "BenchmarkRun", "expected_bytes", "plan_items"]
+__all__ = ["BenchmarkCase", "BenchmarkRecords", "expected_bytes", "plan_items"]
 
 RECORD_BYTES = 4096  # a record beside its volume
 SMALL_VOLUME = 96 * 96 * 48 * 4  # bytes of the volume that a result keeps, at most
 SLICE = 512 * 512 * 10  # and of the slice, of a large image: two images and two masks
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkRun:
-    """One checkpoint under one attack; the configs are parsed once for all cases.
-
-    Args:
-        bundle: folder of the bundle.
-        checkpoint: file of the weights.
-        attack: name of the overlay.
-        overrides: config ids and values, ``dataset_dir`` among them.
-    """
-
-    bundle: Path
-    checkpoint: Path
-    attack: str
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def model(self) -> str:
-        """The label of the model."""
-        return self.checkpoint.stem
-
-    @cached_property
-    def run(self) -> BundleRun:
-        """The chain of configs.
-
-        Raises:
-            ValueError: if the bundle or the overlay is not there.
-        """
-        places = {"ckpt_path": str(self.checkpoint), "val_batch_size": 1, "cache_rate": 0.0}  # one case at a time
-        overlays = ["evaluate", f"attacks/{self.attack}"]
-        return BundleRun(bundle=self.bundle, overlays=overlays, overrides={**self.overrides, **places})
-
-    @cached_property
-    def parser(self) -> ConfigParser:
-        """The parsed configs."""
-        return self.run.workflow().parser
-
-    def get(self, name: str) -> Any:
-        """Return what a config id stands for."""
-        return self.parser.get_parsed_content(name)
-
-    def forget(self) -> None:
-        """Let go of the parsed configs and the network in them; they are parsed again when they are asked for."""
-        self.__dict__.pop("parser", None)
-
-    @cached_property
-    def facts(self) -> dict[str, Any]:
-        """What decides the result of a case beside its files: weights, attack, configs, versions."""
-        told = {name: str(self.overrides[name]) for name in sorted(set(self.overrides) - set(PLACES_AND_MEANS))}
-        contents = {path: read_json(self.bundle / path, "config") for path in self.run.configs}
-        return {
-            "checkpoint": sha256(self.checkpoint),
-            "model": self.model,
-            "attack": describe(self.get("applied_attack")),
-            "seed": self.get("seed"),
-            "configs": {path: digest(content) for path, content in contents.items()},
-            "overrides": told,
-            "versions": versions(),
-        }
+GONE = "its record disappeared while the others were made"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,14 +41,14 @@ class BenchmarkCase:
         files: hashes of both.
     """
 
-    setting: BenchmarkRun
+    setting: BundleModel
     case: Mapping[str, Any]
     files: Mapping[str, str]
 
     @property
     def name(self) -> str:
         """The name of the case."""
-        return file_name(_paths(self.case["image"])[0])
+        return listed_name(self.case)
 
     def about(self, error: str) -> dict[str, str]:
         """Return what is told of the item if it failed."""
@@ -125,17 +61,18 @@ class BenchmarkCase:
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def plan_items(settings: Sequence[BenchmarkRun]) -> list[BenchmarkCase]:
+def plan_items(settings: Sequence[BundleModel]) -> list[BenchmarkCase]:
     """Return all items, setting by setting, in the order of the list of cases; files are hashed once.
 
     Raises:
         ValueError: if two cases have images of one name, whose results could not be told apart.
     """
-    hashes: dict[str, str] = {}
+    hashes: dict[str, str | None] = {}
     items = []
     for setting in settings:
         for case in setting.get("validate#data"):
-            files = {name: _hash(case[name], hashes) for name in ("image", "label")}
+            listed = listed_files(case, hashes)
+            files = {name: " ".join(one or "missing" for one in several) for name, several in listed.items()}
             items.append(BenchmarkCase(setting=setting, case=case, files=files))
         _require_different(items[-len(setting.get("validate#data")) :])
     return items
@@ -149,26 +86,9 @@ def _require_different(items: Sequence[BenchmarkCase]) -> None:
         raise ValueError(f"images must have file names that differ, got {twice[0]!r} {len(twice)} times.")
 
 
-def _paths(value: Any) -> list[str]:
-    """Return the path or paths of a volume."""
-    return [str(one) for one in value] if isinstance(value, (list, tuple)) else [str(value)]
-
-
-def _hash(value: Any, known: dict[str, str]) -> str:
-    """Return the hash of the file or files, or a word where one is missing; the case is then a failure of its own."""
-    for path in _paths(value):
-        if path not in known:
-            known[path] = sha256(path) if Path(path).is_file() else "missing"
-    return " ".join(known[path] for path in _paths(value))
-
-
 def expected_bytes(items: Sequence[BenchmarkCase]) -> int:
     """Return how much disk the records of items and their merged results take, uncompressed."""
     return 2 * len(items) * (RECORD_BYTES + SMALL_VOLUME + SLICE)
-
-
-logger = logging.getLogger(__name__)
-EXPECTED = (ValueError, TypeError, RuntimeError, OSError, ArithmeticError, LookupError)
 
 
 class BenchmarkRecords:
@@ -198,59 +118,50 @@ class BenchmarkRecords:
         document: dict[str, Any] = read_json(self.path(item), "record")
         return document
 
-    def sweep(self, items: Sequence[BenchmarkCase]) -> Iterator[str]:
+    def sweep(self, items: Sequence[BenchmarkCase], say: Callable[[str], None]) -> None:
         """Set aside every record and failure that is damaged or of another item, and say so; it is made again."""
         for item in items:
-            for path, check in ((self.path(item), self._check), (self.failure_path(item), self._check_failure)):
-                try:
-                    if path.is_file():
-                        check(item)
-                except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
-                    yield f"set aside: {set_aside(path)}, to be made again ({error})"
+            whole_or_aside(self.path(item), partial(self._check, item), say)
+            whole_or_aside(self.failure_path(item), self._check_failure, say)
 
     def missing(self, items: Sequence[BenchmarkCase]) -> list[BenchmarkCase]:
         """Return the items of which nothing is known, neither a record nor a failure."""
         return [item for item in items if not self.is_done(item) and not self.failure_path(item).is_file()]
 
     def failures(self, items: Sequence[BenchmarkCase]) -> list[dict[str, Any]]:
-        """Return what is known of the items that failed, in their order."""
-        paths = [self.failure_path(item) for item in items if not self.is_done(item)]
-        return [read_json(path, "failure") for path in paths if path.is_file()]
+        """Return what is known of the items that have no record, in their order."""
+        left = [(item, self.failure_path(item)) for item in items if not self.is_done(item)]
+        return [read_json(path, "failure") if path.is_file() else item.about(GONE) for item, path in left]
 
-    def make(self, item: BenchmarkCase) -> float | None:
-        """Evaluate an item and write its record, or its failure.
+    def item(self, case: BenchmarkCase, log: RunLog, place: str) -> Item[dict[str, Any]]:
+        """Return the work of a case, which is not done; its place among the others begins its line."""
+        about = f"{place} {case.setting.model}, {case.setting.attack}, {case.name}"
 
-        Returns:
-            The mean foreground DSC; nothing if the item failed.
-        """
-        try:
-            document = self._evaluate(item)
-        except EXPECTED as error:
-            logger.error("%s failed", item.name, exc_info=error)
-            item.setting.forget()  # an engine that broke off is not asked again
-            write_json(
-                self.failure_path(item), item.about(str(error) if isinstance(error, ValueError) else sentence_of(error))
-            )
-            return None
-        self.failure_path(item).unlink(missing_ok=True)
-        found: float | None = document["summary"]["dice"]
-        return found
+        def failed(sentence: str, left: TimeLeft) -> str:
+            case.setting.forget()  # an engine that broke off is not asked again
+            write_json(self.failure_path(case), case.about(sentence))
+            return f"{about}: failed ({left})"
 
-    def _evaluate(self, item: BenchmarkCase) -> dict[str, Any]:
+        return Item(
+            key=case.key,
+            kind=case.setting.attack,
+            make=log.taking()(partial(self._make, case)),
+            told=lambda document, left: f"{about}: DSC {_shown(document['summary']['dice'])} ({left})",
+            failed=failed,
+        )
+
+    def _make(self, item: BenchmarkCase) -> dict[str, Any]:
         """Run the evaluator of the bundle on one case; its report is the record."""
         setting = item.setting
-        preprocessing = setting.get("validate#preprocessing")
-        names = {"num_classes": "num_classes", "value_range": "image_range", "roi_size": "least_size"}
-        names["in_channels"] = "image_channels"
-        known = {argument: setting.get(name) for argument, name in names.items() if name in setting.parser}
-        check_cases([item.case], preprocessing=preprocessing, **known)
+        setting.check([item.case])
         set_determinism(seed=setting.get("seed"))  # so that a case does not depend on those before it
         evaluator = setting.get("validate#evaluator")
         reports = [one for one in setting.get("validate#handlers") if isinstance(one, RobustnessReport)]
         if len(reports) != 1:
             raise ValueError(f"validate#handlers must have one RobustnessReport, got {len(reports)}.")
         reports[0].path = self.path(item)
-        evaluator.data_loader = DataLoader(Dataset([dict(item.case)], preprocessing), batch_size=1, num_workers=0)
+        data = Dataset([dict(item.case)], setting.get("validate#preprocessing"))
+        evaluator.data_loader = DataLoader(data, batch_size=1, num_workers=0)
         evaluator.state.epoch_length = 1
         evaluator.run()
         document = self.read(item)
@@ -260,23 +171,36 @@ class BenchmarkRecords:
             self.path(item).unlink()
             raise
         write_json(self.path(item), {**document, "made_of": item.key})
+        self.failure_path(item).unlink(missing_ok=True)
         return document
 
-    def _check(self, item: BenchmarkCase) -> None:
+    @staticmethod
+    def _check(item: BenchmarkCase, path: Path) -> None:
         """Refuse a record that is no whole result of this very item."""
-        document = self.read(item)
+        document = read_json(path, "record")
         if document.get("made_of") != item.key:
             raise ValueError(f"made_of must be {item.key[:12]}, got {document.get('made_of')!r}")
-        (case,) = parse(BenchmarkRecord, document, self.path(item).name).cases
+        (case,) = parse(BenchmarkRecord, document, path.name).cases
         if case.case != item.name:
             raise ValueError(f"case must be {item.name!r}, got {case.case!r}")
-        with np.load(self.path(item).with_suffix(".npz"), allow_pickle=False) as arrays:
+        with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
             for name in arrays.files:
                 _ = arrays[name]
 
-    def _check_failure(self, item: BenchmarkCase) -> None:
+    @staticmethod
+    def _check_failure(path: Path) -> None:
         """Refuse a failure that does not tell what failed."""
-        parse(BenchmarkFailure, read_json(self.failure_path(item), "failure"), self.failure_path(item).name)
+        parse(BenchmarkFailure, read_json(path, "failure"), path.name)
+
+
+def _shown(dice: float | None) -> str:
+    """Return a DSC, which a case without organs does not have.
+
+    Example:
+        >>> _shown(0.5), _shown(None)
+        ('0.5000', 'undefined')
+    """
+    return "undefined" if dice is None else f"{dice:.4f}"
 
 
 def _require_planned(document: dict[str, Any], item: BenchmarkCase) -> None:

@@ -194,6 +194,7 @@ def as_word(name: str, value: Any) -> str:
     return value if isinstance(parsed, str) and parsed == value else repr(value)
 
 
+PLACES = ("ckpt_dir", "ckpt_path", "model_file", "model_name", "results_dir")  # of weights and results
 PLACES_AND_MEANS = (  # config ids that change where and how fast, not what
     "bundle_root",
     "dataset_dir",

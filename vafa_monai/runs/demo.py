@@ -5,13 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 import vafa_monai
-from vafa_monai.data.files import read_json, set_aside, sha256, write_json
+from vafa_monai.data.files import read_json, sha256, write_json
 from vafa_monai.data.mni152 import prepare_mni152
 from vafa_monai.reports.build import build_report
 from vafa_monai.results.document import parse
@@ -21,6 +20,7 @@ from vafa_monai.runs.audit import BundleAudit
 from vafa_monai.runs.bundle_run import BundleRun, digest, run_facts
 from vafa_monai.runs.run_log import RunLog
 from vafa_monai.runs.shipped import copy_bundle
+from vafa_monai.runs.work import claimed, require_own, whole_or_aside
 
 __all__ = ["Demo", "DemoSettings"]
 
@@ -94,7 +94,8 @@ class Demo:
         say: what is told of every step, line by line.
 
     Raises:
-        ValueError: if the folder holds something else or a demo with other settings, or another process is at it.
+        ValueError: if the folder holds something else or a demo with other settings; when run, if another process is
+            at it.
     """
 
     def __init__(self, output: str | Path, settings: DemoSettings, say: Callable[[str], None]) -> None:
@@ -104,8 +105,10 @@ class Demo:
         self.bundle = self.output / BUNDLE
         self.state_file = self.output / "demo.json"
         self.log = RunLog(self.output / "demo.log", say)
-        self._lock = FileLock(self.output / ".demo.lock")
-        self._claim()
+        require_own(self.output, "demo", self.state_file)
+        found = self._state().get("settings", self._wanted())
+        if found != self._wanted():
+            raise ValueError(f"output must hold a demo with the settings {self._wanted()}, got one with {found}.")
 
     @property
     def results(self) -> Path:
@@ -118,14 +121,13 @@ class Demo:
         Returns:
             The paths of the report's files by name.
         """
-        try:
-            with self.log:
-                return self._run()
-        finally:
-            self._lock.release()
+        with claimed(self.output, "demo"), self.log:
+            return self._run()
 
     def _run(self) -> dict[str, Path]:
         """Do the steps, with the log file open."""
+        if not self._state():
+            write_json(self.state_file, {"settings": self._wanted(), "done": {}})
         self.say(f"data: {self.output / 'data'} (MNI152 T1, 1 mm, from nilearn)")
         prepare_mni152(self.output / "data")
         self._copy_bundle()
@@ -152,36 +154,14 @@ class Demo:
     def _wanted(self) -> dict[str, Any]:
         return {**asdict(self.settings), "vafa_monai": vafa_monai.__version__}
 
-    def _claim(self) -> None:
-        """Make the folder ours, or find that it is; a ``demo.json`` that cannot be read is set aside."""
-        there = [] if self.state_file.exists() or not self.output.is_dir() else list(self.output.iterdir())
-        if any(not path.name.startswith(".") for path in there):  # half files of a killed demo do
-            raise ValueError(f"output must be a new or empty folder or that of a demo, got {str(self.output)!r}.")
-        self.output.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise ValueError(f"another demo runs in {str(self.output)!r} now; a folder takes one.") from None
-        found = self._state()
-        if found.get("settings", self._wanted()) != self._wanted():
-            self._lock.release()
-            raise ValueError(
-                f"output must hold a demo with the settings {self._wanted()}, got one with {found['settings']}."
-            )
-        if not found:
-            write_json(self.state_file, {"settings": self._wanted(), "done": {}})
-
     def _state(self) -> dict[str, Any]:
         """Return what is done, empty if nothing is or nobody can tell."""
-        if not self.state_file.exists():
-            return {}
-        try:
-            found: dict[str, Any] = read_json(self.state_file, "demo.json")
-            parse(DemoState, found, str(self.state_file))
-        except ValueError as error:
-            self.say(f"set aside as {set_aside(self.state_file).name}: {error}")
-            return {}
-        return found
+
+        def read(path: Path) -> dict[str, Any]:
+            parse(DemoState, found := dict(read_json(path, "demo.json")), str(path))
+            return found
+
+        return whole_or_aside(self.state_file, read, self.say) or {}
 
     def _copy_bundle(self) -> None:
         """Copy the bundle without what was trained in a checkout: whole or not at all."""
@@ -248,13 +228,8 @@ class Demo:
 
     def _found(self, path: Path) -> dict[str, Any]:
         """Return a result, empty if there is none; a damaged one is set aside."""
-        if not path.is_file():
-            return {}
-        try:
-            return dict(load_result(path, self.results).document)
-        except ValueError as error:
-            self.say(f"  set aside: {set_aside(path)}, to be made again ({error})")
-            return {}
+        found = whole_or_aside(path, partial(load_result, results_dir=self.results), self.log.detail)
+        return {} if found is None else dict(found.document)
 
     def _audit(self) -> None:
         """Audit both models, unless that was done; the documents lie beside the results."""
@@ -272,7 +247,7 @@ class Demo:
             settings=self.settings.audit_settings(),
             overrides=self._audited_cases(),
             command=command,
-            say=lambda line: self.say(f"  {line}"),
+            say=self.log.detail,
         ).run()
 
     def _audited_cases(self) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -16,53 +16,7 @@ from vafa_monai.data.files import read_json, write_json
 from vafa_monai.inferers.inferred_network import PassCounter
 from vafa_monai.runs.bundle_run import BundleRun
 
-__all__ = ["CostTally", "RunLog", "TimeLeft", "sentence_of"]
-
-
-class TimeLeft:
-    """Estimate the time of jobs that are left, kind by kind, from their costs and what was paid so far.
-
-    Args:
-        costs: cost of every job by kind, in a unit that is the same within a kind.
-
-    Example:
-        >>> left = TimeLeft({"row": [1, 2, 5]})
-        >>> left.done("row", 1, seconds=10)
-        >>> str(left)
-        'about 70 s left'
-    """
-
-    def __init__(self, costs: Mapping[str, Sequence[float]]) -> None:
-        self.left = {kind: list(jobs) for kind, jobs in costs.items()}
-        self.paid = dict.fromkeys(costs, 0.0)
-        self.seconds = dict.fromkeys(costs, 0.0)
-
-    def skip(self, kind: str, cost: float) -> None:
-        """Leave out a job that need not be done."""
-        self.left[kind].remove(cost)
-
-    def done(self, kind: str, cost: float, seconds: float) -> None:
-        """Count a job that was done."""
-        self.skip(kind, cost)
-        self.paid[kind] += cost
-        self.seconds[kind] += seconds
-
-    def __str__(self) -> str:
-        """Say how long, as far as it is known."""
-        known = [kind for kind, jobs in self.left.items() if jobs and self.paid[kind]]
-        unknown = [kind for kind, jobs in self.left.items() if jobs and not self.paid[kind]]
-        total = sum(sum(self.left[kind]) * self.seconds[kind] / self.paid[kind] for kind in known)
-        parts = [f"about {_duration(total)}"] if known else []
-        parts += [f"{len(self.left[kind])} {kind}{'s' * (len(self.left[kind]) != 1)}" for kind in unknown]
-        return f"{' and '.join(parts)} left" if parts else "nothing left"
-
-
-def _duration(seconds: float) -> str:
-    """Write seconds in the unit that fits."""
-    for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds / 86400:.1f} days"
+__all__ = ["CostTally", "RunLog", "sentence_of"]
 
 
 COST = ("iterations", "seconds", "forward", "backward")
@@ -109,9 +63,6 @@ class CostTally:
         write_json(self.path, {"made_of": self.made_of, "cost": self.sums})
 
 
-logger = logging.getLogger(__name__)
-
-
 class RunLog:
     """A log file, open while the chain runs, and the commands that it stands for.
 
@@ -126,41 +77,49 @@ class RunLog:
         self.commands: list[str] = []
 
     def __enter__(self) -> RunLog:
-        """Open the file; log records go there."""
+        """Open the file; log records go there, and nowhere else, until it is closed."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._stack = ExitStack()
-        self._file = self._stack.enter_context(self.path.open("a", encoding="utf-8"))
-        form = "%(asctime)s %(name)s %(message)s"
-        logging.basicConfig(stream=self._file, level=logging.INFO, format=form, force=True)
+        self._file, root = self.path.open("a", encoding="utf-8"), logging.getLogger()
+        self._before = root.handlers[:], root.level
+        handler = logging.StreamHandler(self._file)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))
+        root.handlers[:] = [handler]
+        root.setLevel(logging.INFO)
         return self
 
     def __exit__(self, *error: object) -> None:
         """Close the file; whoever logs into it, MONAI's handlers among them, lets go of it."""
-        named = [one for one in logging.Logger.manager.loggerDict.values() if isinstance(one, logging.Logger)]
-        for one in (logging.getLogger(), *named):
+        root = logging.getLogger()
+        root.handlers[:] = self._before[0]
+        root.setLevel(self._before[1])
+        for one in [one for one in logging.Logger.manager.loggerDict.values() if isinstance(one, logging.Logger)]:
             for handler in [handler for handler in one.handlers if getattr(handler, "stream", None) is self._file]:
                 one.removeHandler(handler)
-        self._stack.close()
+        self._file.close()
+
+    def detail(self, line: str) -> None:
+        """Tell something of what was announced before."""
+        self.say(f"  {line}")
 
     def announce(self, run: BundleRun) -> None:
         """Tell the command of a run."""
         self.commands.append(run.command())
         self.say(f"$ {run.command()}")
 
+    @contextmanager
+    def taking(self) -> Iterator[None]:
+        """Let what is printed go to the file."""
+        with redirect_stdout(self._file), redirect_stderr(self._file):
+            yield
+
     def run(self, run: BundleRun, progress: str, watch: Callable[[Any], object] | None = None) -> Any:
         """Run with a progress bar on a terminal; what the engines print goes to the file."""
-        with redirect_stdout(self._file), redirect_stderr(self._file):
+        with self.taking():
             return run.run(progress=progress) if watch is None else run.run(progress=progress, watch=watch)
-
-    def fail(self, error: BaseException) -> str:
-        """Log an error with where it came from and tell its sentence."""
-        logger.error("failed", exc_info=error)
-        self.say(f"  failed: {sentence_of(error)}")
-        return sentence_of(error)
 
 
 def sentence_of(error: BaseException) -> str:
-    """Return the sentence of the error that another came from.
+    """Return the sentence of the first error of an input that another came from, or else of the very first.
 
     Example:
         >>> try:
@@ -169,6 +128,6 @@ def sentence_of(error: BaseException) -> str:
         ...     sentence_of(error)
         'eps must be at least 0, got -1.'
     """
-    while error.__cause__ is not None:
+    while error.__cause__ is not None and not isinstance(error, ValueError):
         error = error.__cause__
     return str(error) or type(error).__name__

@@ -4,63 +4,40 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 import vafa_monai
-from vafa_monai.data.files import file_name, read_json, require_writable, set_aside, sha256, write_json
+from vafa_monai.data.files import read_json, require_writable, sha256, write_json
 from vafa_monai.data.overlap import require_apart
 from vafa_monai.reports.study import HEADLINE, STANDARD, StudyModel, StudyPoint, study_document, write_study
 from vafa_monai.results.attack_name import CLEAN
 from vafa_monai.results.document import parse
+from vafa_monai.results.provenance import listed_files, listed_name
 from vafa_monai.results.record import ModelTraining
 from vafa_monai.results.result import Result, load_result, parse_result
-from vafa_monai.runs.benchmark import MEETING, OWN, PATIENCE, Benchmark, Processes, launched_processes
-from vafa_monai.runs.benchmark_plan import EXPECTED, BenchmarkRun
-from vafa_monai.runs.bundle_run import BundleRun, digest, hardening_overlays, run_facts
+from vafa_monai.runs.benchmark import OWN, Benchmark
+from vafa_monai.runs.bundle_model import BundleModel
+from vafa_monai.runs.bundle_run import PLACES, BundleRun, digest, hardening_overlays, run_facts
 from vafa_monai.runs.override import RULES, is_known, refuse_taken, require_known
-from vafa_monai.runs.run_log import CostTally, RunLog, TimeLeft
+from vafa_monai.runs.run_log import CostTally, RunLog
+from vafa_monai.runs.work import Item, Processes, Work, WorkOutcome, claimed, require_own, whole_or_aside
 
-__all__ = ["ATTACKS", "STRENGTHS", "Study", "StudyOutcome"]
+__all__ = ["ATTACKS", "STRENGTHS", "Study"]
 
 ATTACKS = (CLEAN, "pgd", "apgd", "frequency_pgd", "vafa_authors", "vafa_audit", HEADLINE)
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)
 CURVES = {"pgd": "radius", "frequency_pgd": "q_max"}  # the id of the strength of an attack
 GRAY = {"radius": 255.0, "q_max": 1.0}  # gray levels in one unit of that id
-TAKEN: tuple[str, ...] = (
-    "seed",
-    "ckpt_dir",
-    "ckpt_path",
-    "model_file",
-    "model_name",
-    "output_dir",
-    "results_dir",
-    "pretrained_file",
-)
-TAKEN += ("resume", "resume_dir", "recipe_name", "attack_name", "radius")
+TAKEN: tuple[str, ...] = (*PLACES, "attack_name", "output_dir", "pretrained_file", "radius", "recipe_name")
+TAKEN += ("resume", "resume_dir", "seed")
 TOLD = ("model", "recipe", "seed", "sha256", "iterations", "cost")
 PARTS = {"training": "train#data", "validation": "validate#data"}
 GROWING = ("recipes", "seeds", "attacks", "strengths", "configs")  # settings that may be more before the first attack
 SCORES = ("val_robust_score", "val_mean_dice", "val_mean_dice_adv")
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudyOutcome:
-    """What a study made.
-
-    Args:
-        files: files of its report by name; empty in all processes but the first.
-        failures: cases that failed under an attack, each with model, attack, case and error.
-    """
-
-    files: Mapping[str, Path] = field(default_factory=dict)
-    failures: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,10 +90,8 @@ class Study:
         refuse_taken(self.overrides, TAKEN)
         evaluation = self.runs()[-1].config
         require_known(evaluation, [name for name in self.overrides if not is_known(self._standard.config, name)])
-        if self.settings_file.is_file():
-            self._require_same()
-        elif self.output.exists() and any(not path.name.startswith(".") for path in self.output.iterdir()):
-            raise ValueError(f"output must be a new or empty folder or that of a study, got {str(self.output)!r}.")
+        require_own(self.output, "study", self.settings_file)
+        self._require_same()
 
     def _refuse_impossible(self) -> None:
         """Refuse values that no study has."""
@@ -217,13 +192,9 @@ class Study:
         return dict(json.loads(json.dumps(content, default=str)))
 
     def _require_same(self) -> None:
-        """Refuse a folder of other settings; a file that cannot be read is set aside."""
-        try:
-            found = read_json(self.settings_file, "settings of the study")
-        except ValueError as error:
-            self.say(f"set aside as {set_aside(self.settings_file).name}: {error}")
-            return
-        names = [name for name in {**found, **self.settings} if not self._may_follow(name, found)]
+        """Refuse a folder of other settings."""
+        found = whole_or_aside(self.settings_file, partial(read_json, what="settings of the study"), self.say)
+        names = [one for one in {**found, **self.settings} if not self._may_follow(one, found)] if found else []
         if names:
             rule = "hold a study with the same settings"
             raise ValueError(f"output must {rule}, got {str(self.output)!r}, made with other {' and '.join(names)}.")
@@ -235,7 +206,7 @@ class Study:
             return before == now
         return name != "configs" or all(now[path] == before[path] for path in {*now} & {*(before or {})})
 
-    def run(self) -> StudyOutcome:
+    def run(self) -> WorkOutcome:
         """Do what is left.
 
         Returns:
@@ -245,38 +216,30 @@ class Study:
             ValueError: if another process is at the folder, or a training failed.
         """
         require_writable(self.settings_file)
-        group = launched_processes(self.say)
-        lock = FileLock(self.output / f".study.{group.rank}.lock")
-        self.output.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise ValueError(f"another study runs in {str(self.output)!r} now; a folder takes one.") from None
-        try:
+        group = Processes.launched(self.say)
+        with claimed(self.output, "study", group.rank):
             return self._run(group)
-        finally:
-            lock.release()
 
-    def _run(self, group: Processes) -> StudyOutcome:
+    def _run(self, group: Processes) -> WorkOutcome:
         """Train, meet, attack, and report."""
         if group.rank == 0:
             write_json(self.settings_file, self.settings)
-        group.meet("claimed", MEETING)
+        group.meet("claimed", begins=True)
         require_apart(self.parts)
         self.training_run(self.models[0]).check()
         steps = [[one for one in self.models if (one.recipe == STANDARD) is standard] for standard in (True, False)]
-        mine = [models[group.rank :: group.ranks] for models in steps]
-        recipes = [model.recipe for models in mine for model in models]
-        time_left = TimeLeft({recipe: [1.0] * recipes.count(recipe) for recipe in recipes})
         with RunLog(self.output / f"study.{group.rank}.log", self.say) as log:
+            mine = [[self._training(model, log) for model in models[group.rank :: group.ranks]] for models in steps]
+            work = Work([item for items in mine for item in items], log)
             for number, models in enumerate(steps):  # the standard ones, which the others start from
-                failed = self._train_all(mine[number], log, time_left)
-                group.meet(f"trained {number}", PATIENCE)
-                self._require_trained(models, failed)
+                for item in mine[number]:
+                    work.do(item)
+                group.meet(f"trained {number}")
+                self._require_trained(models, work.failures)
         if self.train_only:
             for model in self.models if group.rank == 0 else []:
                 self.say(f"{model.label}: {self._validated(model)}")
-            return StudyOutcome()
+            return WorkOutcome()
         return self._attack(group)
 
     def _validated(self, model: StudyModel) -> str:
@@ -288,44 +251,40 @@ class Study:
         figures = ", ".join(f"{name} {kept[name]:.4f}" for name in SCORES if kept.get(name) is not None)
         return f"{figures} after epoch {best} of {selection['epochs']}"
 
-    def _train_all(self, models: Sequence[StudyModel], log: RunLog, time_left: TimeLeft) -> dict[str, str]:
-        """Train models one after the other; return the sentence of each that failed."""
-        failed = {}
-        for model in models:
-            start = time.perf_counter()
-            try:
-                done = self._train(model, log)
-            except (*EXPECTED, SystemExit) as error:
-                if isinstance(error, SystemExit) and not isinstance(error.code, str):
-                    raise
-                failed[model.label] = log.fail(error)
-                time_left.skip(model.recipe, 1.0)
-                continue
-            if done:
-                time_left.skip(model.recipe, 1.0)
-                self.say(f"{model.label}: done before")
-            else:
-                time_left.done(model.recipe, 1.0, time.perf_counter() - start)
-                self.say(f"{model.label}: trained ({time_left})")
-        return failed
+    def _training(self, model: StudyModel, log: RunLog) -> Item[dict[str, Any]]:
+        """Return the work that trains a model, or goes on with it, to its record."""
+        return Item(
+            key=model.label,
+            kind=model.recipe,
+            find=partial(self._trained, model),
+            make=partial(self._train, model, log),
+            told=lambda _, left: f"{model.label}: trained ({left})",
+            before=lambda *_: f"{model.label}: done before",
+        )
 
-    def _train(self, model: StudyModel, log: RunLog) -> bool:
-        """Train one model, or go on with it; tell whether that was done before."""
+    def _trained(self, model: StudyModel) -> dict[str, Any] | None:
+        """Return the record of a model that was trained just so."""
+        record, weights = self._record(model), self.checkpoint(model)
+        whole = weights.is_file() and record.get("sha256") == sha256(weights)
+        return record if whole and record.get("made_of") == self._made_of(model) else None
+
+    def _made_of(self, model: StudyModel) -> str:
+        """Return a hash of what a model is made of, the weights that it starts from among it."""
         run = self.training_run(model)
         start = {"start": sha256(run.overrides["pretrained_file"])} if model.recipe != STANDARD else {}
-        facts = {**run_facts(run, self._datalist), "cases": self.settings["cases"], **start}
-        made_of, weights = digest({**facts, "seed": model.seed}), self.checkpoint(model)
-        record = self._record(model)
-        if record.get("made_of") == made_of and weights.is_file() and record.get("sha256") == sha256(weights):
-            return True
+        return digest({**run_facts(run, self._datalist), "cases": self.settings["cases"], **start, "seed": model.seed})
+
+    def _train(self, model: StudyModel, log: RunLog) -> dict[str, Any]:
+        """Train one model, or go on with it; return its record."""
+        run, made_of = self.training_run(model), self._made_of(model)
         self.record_file(model).unlink(missing_ok=True)  # so that no process takes what is there for done
         log.announce(run)
         tally = CostTally(self.output / "training" / f"{model.label}.cost.json", made_of)
         state = log.run(run, "train#trainer", watch=tally.attach)
         record = {"model": model.label, "recipe": model.recipe, "seed": model.seed, "made_of": made_of}
-        record |= {"sha256": sha256(weights), "iterations": state.iteration, "cost": tally.total()}
+        record |= {"sha256": sha256(self.checkpoint(model)), "iterations": state.iteration, "cost": tally.total()}
         write_json(self.record_file(model), record)
-        return False
+        return record
 
     @cached_property
     def _datalist(self) -> Path:
@@ -333,12 +292,8 @@ class Study:
 
     def _record(self, model: StudyModel) -> dict[str, Any]:
         """Return how a model was trained, empty if nobody can tell."""
-        path = self.record_file(model)
-        try:
-            return dict(read_json(path, "record of the training")) if path.is_file() else {}
-        except ValueError as error:
-            self.say(f"set aside as {set_aside(path).name}: {error}")
-            return {}
+        read = partial(read_json, what="record of the training")
+        return whole_or_aside(self.record_file(model), read, self.say) or {}
 
     def _require_trained(self, models: Sequence[StudyModel], failed: Mapping[str, str]) -> None:
         """Refuse to go on without all models."""
@@ -348,7 +303,7 @@ class Study:
             name = next(iter([*failed, *missing]))
             raise ValueError(f"models must all be trained before the attacks, got a failure of {name}: {why}")
 
-    def _attack(self, group: Processes) -> StudyOutcome:
+    def _attack(self, group: Processes) -> WorkOutcome:
         """Attack all models in the same way; the first process writes the report."""
         points = list(self._curve_points())
         benchmark = Benchmark(
@@ -364,7 +319,7 @@ class Study:
         )
         outcome = benchmark.run(group)
         if group.rank:
-            return StudyOutcome()
+            return WorkOutcome()
         results = [one for run in benchmark.settings() if (one := self._result(run)) is not None]
         measured = [
             StudyPoint(model=model, attack=run.attack, strength=gray, result=parse_result(dict(one), run.attack))
@@ -382,37 +337,29 @@ class Study:
             runs=[*self._trainings(), *self._evaluations(benchmark)],
             failures=outcome.failures,
         )
-        return StudyOutcome(files=write_study(document, self.output), failures=outcome.failures)
+        return WorkOutcome(files=write_study(document, self.output), failures=outcome.failures)
 
     def _curves(self) -> dict[str, str]:
         """Return the attacks that have a curve, with the id of their strength."""
         return {attack: name for attack, name in CURVES.items() if attack in self.attacks and self.strengths}
 
+    def _attacked(self, model: StudyModel, attack: str, **changes: Any) -> BundleModel:
+        overrides = {**self._evaluation, **changes}
+        return BundleModel(bundle=self.bundle, checkpoint=self.checkpoint(model), attack=attack, overrides=overrides)
+
     def _strength(self, attack: str) -> float:
         """Return the strength that the bundle has for an attack."""
-        run = BenchmarkRun(
-            bundle=self.bundle, checkpoint=self.checkpoint(self.models[0]), attack=attack, overrides=self._evaluation
-        )
-        return float(run.get(CURVES[attack]))
+        return float(self._attacked(self.models[0], attack).get(CURVES[attack]))
 
-    def _curve_points(self) -> Iterator[tuple[StudyModel, float, BenchmarkRun]]:
+    def _curve_points(self) -> Iterator[tuple[StudyModel, float, BundleModel]]:
         """Yield the runs of all curves with model and strength in gray levels; the bundle's is measured anyway."""
         for attack, name in self._curves().items():
             base = self._strength(attack)
             for model in self.models:
                 for value in [base * factor for factor in self.strengths if factor != 1]:
-                    yield (
-                        model,
-                        GRAY[name] * value,
-                        BenchmarkRun(
-                            bundle=self.bundle,
-                            checkpoint=self.checkpoint(model),
-                            attack=attack,
-                            overrides={**self._evaluation, name: value},
-                        ),
-                    )
+                    yield model, GRAY[name] * value, self._attacked(model, attack, **{name: value})
 
-    def _result(self, run: BenchmarkRun) -> Result | None:
+    def _result(self, run: BundleModel) -> Result | None:
         """Return a result of the benchmark, if a case could be measured."""
         folder = self.benchmark_folder / "results"
         path = folder / run.model / f"{run.attack}.json"
@@ -443,6 +390,5 @@ def _is_said(name: str, said: Sequence[str]) -> bool:
 
 def _content(case: Mapping[str, Any]) -> str:
     """Return the name of a case and the hashes of its files."""
-    paths = [case[name] if isinstance(case[name], (list, tuple)) else [case[name]] for name in ("image", "label")]
-    hashes = ["+".join(sha256(path) if Path(path).is_file() else "missing" for path in one) for one in paths]
-    return " ".join([file_name(paths[0][0]), *hashes])
+    hashes = ["+".join(one or "missing" for one in several) for several in listed_files(case, {}).values()]
+    return " ".join([listed_name(case), *hashes])
