@@ -80,6 +80,6 @@ def test_audit_of_weights_that_changed_meanwhile_is_refused(subject, tmp_path, m
     assert json.loads(document.read_text())["checkpoint"] == one.checkpoint
     document.unlink()
     weights.write_bytes(b"after")
-    with pytest.raises(ValueError, match=r"checkpoint must stay the same while it is audited, got another .*model\.pt"):
+    with pytest.raises(ValueError, match=r"checkpoint changed while it was audited: .*model\.pt"):
         write_audit(one, document, say=print)
     assert not document.exists()

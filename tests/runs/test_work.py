@@ -120,7 +120,7 @@ def test_sentence_is_that_of_the_input():
 
 
 def test_folder_is_held_by_one_process_and_then_free(tmp_path):
-    again = pytest.raises(ValueError, match=r"output must have one demo at a time, got '.*', which has\.")
+    again = pytest.raises(ValueError, match=r"another demo runs in '.*' now; a folder takes one\.")
     with claimed(tmp_path, "demo"), claimed(tmp_path, "study", 0), claimed(tmp_path, "study", 1), again:
         claimed(tmp_path, "demo").__enter__()
     with claimed(tmp_path, "demo"):
