@@ -293,7 +293,7 @@ def test_weights_that_change_during_the_run_fail_and_are_listed(run, copy_traine
     about = {"bundle": copy_trained, "dataset_dir": dataset_dir, "attacks": ["identity"], "output": tmp_path / "one"}
     outcome = Benchmark(**about, overrides=overrides, say=retrain).run()
     assert len(outcome.failures) == 2
-    assert "other weights than at its start" in outcome.failures[0]["error"]
+    assert "weights are others than at the start" in outcome.failures[0]["error"]
     result = json.loads((tmp_path / "one" / "results" / "model" / "identity.json").read_text())
     assert [one["case"] for one in result["failed"]] == ["case_04", "case_05"]
     page = (tmp_path / "one" / "report.html").read_text()

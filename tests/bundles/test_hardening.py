@@ -15,7 +15,7 @@ from vafa_monai.runs import BundleRun
 
 CONFIGS = Path(__file__).parents[2] / "bundles" / "overlays"
 RECIPES = sorted(path.stem for path in (CONFIGS / "hardening").glob("*.json"))
-STRENGTHS = {"vaft": 1.0, "vaft_authors": 1.0, "frequency_pgd": 1.2, "mixed": 2.5}  # the others 2
+STRENGTHS = {"vaft": 1.0, "vaft_authors": 1.0, "frequency_pgd": 1.2, "mixed": 4.0, "plain": 1.0}  # the others 2
 ONE_CASE = "$monai.data.load_decathlon_datalist(@datalist, True, 'validation')[:1]"
 SHORT = {
     "epochs": 1,

@@ -495,8 +495,12 @@ def test_fault_of_the_program_ends_with_a_traceback_and_where_to_report_it(
 )
 def test_signal_ends_a_command_with_one_line(number, line, code, folder, asked, run, monkeypatch, capsys):
     before = signal.getsignal(signal.SIGTERM)
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     monkeypatch.setattr(BundleRun, "run", lambda *_, **__: signal.raise_signal(number))
-    assert run(*EVALUATE) == code
+    try:
+        assert run(*EVALUATE) == code
+    finally:
+        signal.signal(signal.SIGINT, ours)
     assert capsys.readouterr().err.splitlines() == [line]
     assert signal.getsignal(signal.SIGTERM) is before
 
