@@ -1,20 +1,28 @@
 """The threat model of an attack: its name, and which of two allows what the other allows."""
 
+from dataclasses import dataclass
+
 import pytest
 
 from vafa_monai.attacks import (
     APGD,
+    BIM,
+    FGSM,
+    NFGSM,
     PGD,
     VAFA,
     AttackEnsemble,
+    CosPGD,
     EraseOrgan,
     FrequencyPGD,
     GaussianNoise,
     GoalAttack,
     Identity,
     RandomQuantization,
+    SegPGD,
     SquareAttack,
     TiledAttack,
+    TransferPGD,
     UniformQuantization,
     describe,
 )
@@ -47,6 +55,24 @@ NAMES = {
 @pytest.mark.parametrize(("name", "attack"), NAMES.items(), ids=list(NAMES))
 def test_name_says_what_may_be_changed_and_by_how_much(name, attack):
     assert str(threat_of(describe(attack))) == name
+
+
+@pytest.mark.parametrize("attack", [FGSM(), BIM(), PGD(), APGD(), SegPGD(), CosPGD(), TransferPGD(), SquareAttack()])
+def test_attacks_on_voxels_have_one_threat(attack):
+    assert threat_of(describe(attack)) == threat_of(describe(PGD()))
+
+
+def test_an_attack_with_a_budget_of_its_own_is_not_within_eps():
+    assert str(threat_of(describe(NFGSM()))) == "NFGSM"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FurtherPGD(PGD):
+    """PGD of somebody else."""
+
+
+def test_an_attack_of_somebody_else_stands_for_itself_whether_it_is_imported_or_not():
+    assert str(threat_of(describe(FurtherPGD()))) == "FurtherPGD"
 
 
 def test_unknown_attack_stands_for_itself():

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from monai.utils import StrEnum
 
+from vafa_monai.attacks.pgd import VoxelAttack
+from vafa_monai.attacks.square_attack import SquareAttack
 from vafa_monai.attacks.validation import LEVELS
 
 __all__ = ["Threat", "threat_of"]
 
 
 ROUNDING = 1e-5  # a document holds six digits of a budget
-VOXELS = ("FGSM", "BIM", "PGD", "APGD", "SegPGD", "CosPGD", "TransferPGD", "SquareAttack")
 QUANTIZATIONS = ("VAFA", "UniformQuantization", "RandomQuantization")
 
 
@@ -91,7 +92,7 @@ def _changes(settings: Mapping[str, Any]) -> tuple[tuple[Change, float | str], .
     stretched = settings.get("output_norm") == "slice_minmax"
     if name == "Identity":
         return ((Change.STRETCH if stretched else Change.NOTHING, 0.0),)
-    if name in VOXELS and eps is not None:
+    if name in _voxel_attacks() and eps is not None:
         return ((Change.L2 if settings.get("norm") == "l2" else Change.LINF, float(eps)),)
     if name in QUANTIZATIONS and q_max is not None:
         return ((Change.QUANTIZATION_AND_STRETCH if stretched else Change.QUANTIZATION, float(q_max)),)
@@ -102,6 +103,18 @@ def _changes(settings: Mapping[str, Any]) -> tuple[tuple[Change, float | str], .
     if name == "AttackEnsemble" and eps is not None and q_max is not None:
         return ((Change.LINF, float(eps)), (Change.BOX, float(q_max)), (Change.QUANTIZATION, float(q_max)))
     return ((Change.OTHER, name),)
+
+
+def _voxel_attacks() -> set[str]:
+    """Return the names of the attacks of the package whose ``eps`` is the radius of a ball of voxels."""
+    kinds = [one for one in _descendants(VoxelAttack) if one.excess is VoxelAttack.excess]  # no budget of its own
+    return {one.__name__ for one in (*kinds, SquareAttack) if one.__module__.startswith(f"{__package__}.")}
+
+
+def _descendants(kind: type[VoxelAttack]) -> Iterator[type[VoxelAttack]]:
+    for one in kind.__subclasses__():
+        yield one
+        yield from _descendants(one)
 
 
 def _words(change: Change, size: float | str) -> str:
