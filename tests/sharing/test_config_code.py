@@ -7,7 +7,9 @@ import os
 
 import pytest
 from monai.bundle import ConfigParser
+from monai.handlers import IgniteMetricHandler
 
+from vafa_monai import handlers
 from vafa_monai.runs import copy_bundle
 from vafa_monai.sharing.config_code import CALLS, FILES, HARMLESS, Executable, executables, judge_target
 
@@ -204,3 +206,13 @@ def test_line_for_a_terminal_holds_no_commands_for_it():
     line = str(Executable("a.json", "x\x1b[2J#run", "$\x9b31m\u202e" + "y" * 500, "evaluates"))
     assert line.isprintable()
     assert len(line) < 300
+
+
+def test_metrics_of_the_package_are_no_code():
+    metrics = [
+        name for name, one in vars(handlers).items() if isinstance(one, type) and issubclass(one, IgniteMetricHandler)
+    ]
+    judged = {name: judge_target(f"vafa_monai.handlers.{name}") for name in metrics}
+    assert judged.pop("PerceptualSimilarity") == FILES
+    assert len(judged) > 2
+    assert set(judged.values()) == {HARMLESS}

@@ -94,10 +94,7 @@ MONAI_FILES = {
         TensorBoardStatsHandler""",
 }
 SAMPLERS = "BatchSampler DataLoader RandomSampler SequentialSampler SubsetRandomSampler WeightedRandomSampler"
-OWN_HANDLERS = """
-    AdversarialTrainingHandler AttackHandler HausdorffDistance95 NormalizedSurfaceDice OrganPresence RobustScore
-    WeightAverage WeightPerturbation
-"""
+OWN_HANDLERS = "AdversarialTrainingHandler AttackHandler RobustScore WeightAverage WeightPerturbation"  # and metrics
 OWN_FILES = "AdversarialSaver PerceptualSimilarity ResumableTraining RobustnessReport"
 
 
@@ -166,6 +163,7 @@ def _known() -> tuple[frozenset[Any], frozenset[Any]]:
         package = _resolve(f"vafa_monai.{own}")
         harmless += _of(package, package.__all__)
     harmless += _of(vafa_monai.handlers, OWN_HANDLERS.split())
+    harmless += _of(vafa_monai.handlers, vafa_monai.handlers.__all__, monai.handlers.IgniteMetricHandler)
     harmless += [vafa_monai.attacks.strength, vafa_monai.attacks.VAFA.preset, vafa_monai.networks.UNETRPP.preset]
     harmless += [vafa_monai.handlers.averaged_network]
     files = [one for module, names in MONAI_FILES.items() for one in _of(_resolve(f"monai.{module}"), names.split())]
