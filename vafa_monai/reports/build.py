@@ -17,7 +17,7 @@ from vafa_monai.reports.row import ensemble_rows, goal_rows, organ_cell, spectru
 from vafa_monai.reports.statistics import Interval, smallest_p_value
 from vafa_monai.reports.table import csv_text, markdown_line, markdown_text, table_cell
 from vafa_monai.reports.verdict import ModelSummary
-from vafa_monai.reports.viewer import load_volume, viewer_content
+from vafa_monai.reports.viewer import CaseVolume, load_volume, viewer_content
 from vafa_monai.results.attack_name import CLEAN, attack_description, attack_title
 from vafa_monai.results.audit import Audit, load_audits
 from vafa_monai.results.result import Result, load_results
@@ -189,18 +189,10 @@ def _render(evidence: Evidence, about: Mapping[str, Any], files: Mapping[str, Pa
         with_volumes=any(row.volume_error is not None for row in evidence.rows),
         summaries=evidence.summaries,
         worst_table=any(summary.worst_cases for summary in evidence.summaries),
-        paired=evidence.paired,
-        audits=evidence.audits,
-        curves=curve_charts(evidence.audits),
-        members=ensemble_rows(results),
-        goals=goal_rows(results),
-        spectra=spectrum_rows(comparison, volumes),
+        **_of_sections(evidence, volumes),
         viewer=viewer,
         viewer_data=script_data(viewer),
-        findings=[finding for finding in evidence.findings if finding.kind not in ("caution", "control", "warning")],
         warnings=evidence.warnings,
-        controls=[finding for finding in evidence.findings if finding.kind == "control"],
-        cautions=[finding for finding in evidence.findings if finding.kind == "caution"],
         notes=list(dict.fromkeys(note for result in results for note in result.notes)),
         pictures={name: data_uri(files[name]) for name in ("figure", "chart") if name in files},
         versions=_versions(results, evidence.audits),
@@ -212,6 +204,22 @@ def _render(evidence: Evidence, about: Mapping[str, Any], files: Mapping[str, Pa
         distinct_settings=_distinct_settings,
         pretty=pretty,
     )
+
+
+def _of_sections(evidence: Evidence, volumes: Mapping[tuple[str, str], CaseVolume]) -> dict[str, Any]:
+    """Return what single sections of the page ask for, by the names that their templates use."""
+    results = evidence.comparison.results
+    return {
+        "paired": evidence.paired,
+        "audits": evidence.audits,
+        "curves": curve_charts(evidence.audits),
+        "members": ensemble_rows(results),
+        "goals": goal_rows(results),
+        "spectra": spectrum_rows(evidence.comparison, volumes),
+        "findings": [one for one in evidence.findings if one.kind not in ("caution", "control", "warning")],
+        "controls": [one for one in evidence.findings if one.kind == "control"],
+        "cautions": [one for one in evidence.findings if one.kind == "caution"],
+    }
 
 
 def _ordered(comparison: Comparison) -> list[str]:
