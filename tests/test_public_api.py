@@ -1,71 +1,28 @@
-"""The public names, and that faces take the arguments of their functions."""
+"""The public names of each package, and that faces take the arguments of their functions."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from monai.handlers import IgniteMetricHandler
+from monai.metrics import CumulativeIterationMetric
 
+import vafa_monai
 from vafa_monai import losses
+from vafa_monai.attacks import Attack
 
-NAMES = {
-    "vafa_monai.attacks": """
-        APGD Ascent Attack AttackEnsemble BIM CosPGD Curriculum EnsembleAscent EraseOrgan FGSM FrequencyPGD
-        GaussianNoise GoalAscent GoalAttack GoalSource GradientAttack GrowOrgan Identity Iterate LossAttack MoveOrgan
-        NFGSM Norm OrganGoal OutputNorm PGD RandomQuantization RangeAdapter Rounding SegPGD ShrinkOrgan SquareAttack
-        SwapOrgans TiledAttack TransferPGD UniformQuantization VAFA VoxelBall ascend climb describe strength
-    """,
-    "vafa_monai.frequency": """
-        block_dct block_idct block_matrices contract merge_blocks pad_to_blocks quantize round_through smooth_round
-        split_blocks
-    """,
-    "vafa_monai.losses": """
-        AdversarialConsistencyLoss BlockSSIMLoss CosPGDLoss DiceBCELoss FrequencyConsistencyLoss JensenShannonLoss
-        KLDivergenceLoss MarginLoss MaskedCrossEntropyLoss Output OutputKind SegPGDLoss block_ssim block_statistics
-        cospgd_weight dice_ce frequency_consistency generalized_dice jensen_shannon kl_divergence margin
-        masked_cross_entropy segpgd_weight ssim_to_blocks
-    """,
-    "vafa_monai.inferers": """
-        InferredNetwork NNUNetInferer OutputAdapter PassCounter SlidingWindowNetwork TwoPassInferer checkpointed
-        evaluating whole_network
-    """,
-    "vafa_monai.transforms": """
-        AdversarialPerturbation AdversarialPerturbationd BlockDCT BlockDCTd FrequencyPerturbation FrequencyPerturbationd
-        RandFrequencyPerturbation RandFrequencyPerturbationd
-    """,
-    "vafa_monai.data": """
-        check_cases check_checkpoint extract_weights prepare_acdc prepare_decathlon prepare_mni152 prepare_synapse
-        first_cases read_checkpoint read_datalist read_json read_weights sha256 whole_file write_json write_phantom
-        write_volume write_whole written_cases
-    """,
-    "vafa_monai.metrics": """
-        HausdorffDistance95Metric LostOrgan NormalizedSurfaceDiceMetric OrganPresenceMetric PerceptualSimilarityMetric
-        QUALITY_NAMES build_lpips compute_hausdorff_distance_95 compute_image_quality compute_normalized_surface_dice
-        compute_organ_presence compute_organ_volumes load_lpips lpips_by_slices
-    """,
-    "vafa_monai.audit": """
-        AttackOutcome AuditCase AuditRun AuditSettings AuditedModel CHECKS Check CheckResult Measured Status mean_dice
-        run_audit
-    """,
-    "vafa_monai.handlers": """
-        AdversarialKeys AdversarialSaver AdversarialTrainingHandler AttackHandler HausdorffDistance95
-        NormalizedSurfaceDice OrganPresence PerceptualSimilarity ResumableTraining
-        RobustScore RobustnessReport WeightAverage WeightPerturbation averaged_network
-    """,
-    "vafa_monai.networks": "UNETRPP convert_unetr_weights load_official_unetrpp",
-    "vafa_monai.reports": "attack_figure build_report dice_chart",
-    "vafa_monai.results": "Result load_results",
-    "vafa_monai.runs": """
-        AuditProgress Benchmark BundleAudit BundleModel BundleRun Demo DemoSettings Study WorkOutcome
-        copy_bundle shipped_bundle
-    """,
-    "vafa_monai.paper": "PaperTable Reproduction ReproductionSettings write_paper_table",
-    "vafa_monai.sharing": "Conversion Package build_bundle_network convert_checkpoint fetch_bundle",
-    "vafa_monai.label": "Fragility install_app prediction_change",
-    "vafa_monai.nnunet": "NNUNetAudit NNUNetModel TRAINERS",
+ROOT = Path(vafa_monai.__file__).parent
+MODULES = {  # every module of every package
+    path.name: [f"vafa_monai.{path.name}.{file.stem}" for file in sorted(path.glob("*.py")) if file.stem[0] != "_"]
+    for path in sorted(ROOT.iterdir())
+    if (path / "__init__.py").is_file() and path.name != "cli"
 }
+NAMES = {package: importlib.import_module(f"vafa_monai.{package}").__all__ for package in MODULES}
+FAMILIES = {"attacks": Attack, "metrics": CumulativeIterationMetric, "handlers": IgniteMetricHandler}
 
 FACES = [  # a face, its function, the arguments that the call brings, the arguments that only the face has
     (losses.FrequencyConsistencyLoss, losses.frequency_consistency, {"input", "target"}, set()),
@@ -79,16 +36,36 @@ FACES = [  # a face, its function, the arguments that the call brings, the argum
 ]
 
 
-@pytest.mark.parametrize("module", NAMES)
-def test_public_names_are_the_listed_ones_in_order(module):
-    names = importlib.import_module(module).__all__
-    assert set(names) == set(NAMES[module].split())
-    assert names == sorted(names, key=lambda name: (not name.isupper(), name[0].islower(), name))
+@pytest.mark.parametrize("package", NAMES)
+def test_public_names_are_there_once_in_order(package):
+    names = NAMES[package]
+    assert names
+    assert list(names) == sorted(set(names), key=lambda name: (not name.isupper(), name[0].islower(), name))
 
 
 def test_public_names_are_explained():
-    names = [(module, name) for module in NAMES for name in NAMES[module].split()]
-    assert [one for one in names if not inspect.getdoc(getattr(importlib.import_module(one[0]), one[1]))] == []
+    found = [
+        (getattr(importlib.import_module(f"vafa_monai.{one}"), name), name) for one in NAMES for name in NAMES[one]
+    ]
+    assert len(found) > 150
+    assert [name for public, name in found if not inspect.getdoc(public)] == []
+
+
+@pytest.mark.parametrize("package", FAMILIES)
+def test_every_class_that_a_config_can_build_is_public(package):
+    """None is forgotten: what a module offers and can be built is a name of its package, too."""
+    offered = [
+        (module, name)
+        for path in MODULES[package]
+        for module in [importlib.import_module(path)]
+        for name in module.__all__
+    ]
+    kinds = {name: kind for module, name in offered if isinstance(kind := getattr(module, name), type)}
+    built = [
+        name for name, kind in kinds.items() if issubclass(kind, FAMILIES[package]) and not inspect.isabstract(kind)
+    ]
+    assert len(built) > 3
+    assert set(built) - set(NAMES[package]) == set()
 
 
 def settings_of(function: Callable, without: set[str]) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import random
 import re
@@ -15,6 +16,7 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
+from vafa_monai import attacks
 from vafa_monai.attacks import (
     APGD,
     BIM,
@@ -36,6 +38,7 @@ from vafa_monai.attacks import (
     TransferPGD,
     UniformQuantization,
 )
+from vafa_monai.attacks.attack import AttackWrapper
 from vafa_monai.losses import dice_ce
 
 BLOCK = (4, 3, 5)  # divides the width of the volume, but neither its height nor its depth
@@ -152,6 +155,12 @@ def not_refused(
         else:
             instead[name] = "no error"
     return instead
+
+
+def test_every_attack_of_the_package_is_in_the_table():
+    public = [kind for kind in vars(attacks).values() if isinstance(kind, type) and issubclass(kind, Attack)]
+    whole = {kind for kind in public if not inspect.isabstract(kind) and not issubclass(kind, AttackWrapper)}
+    assert {type(attack) for attack in ATTACKS.values()} == whole
 
 
 # What comes out
