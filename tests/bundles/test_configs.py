@@ -1,6 +1,7 @@
 """The configs as text: what they name exists, and what must stand alone does."""
 
 import json
+import re
 from ast import literal_eval
 from pathlib import Path
 from pydoc import locate
@@ -11,8 +12,10 @@ import yaml
 from monai.bundle import ComponentLocator, ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 
 from vafa_monai.attacks import VAFA, Attack, AttackEnsemble, GoalAttack, LossAttack
+from vafa_monai.results.attack_name import attack_description, attack_title
 
 ROOT = Path(__file__).parents[2] / "bundles"
+ATTACKS_PAGE = ROOT.parent / "docs" / "attacks.md"
 BUNDLES = sorted(path.name for path in ROOT.glob("*_segmentation"))
 CONFIGS = {name: ROOT / name / "configs" for name in BUNDLES}
 SHARED = sorted(path.relative_to(ROOT / "overlays") for path in (ROOT / "overlays").rglob("*.json"))
@@ -86,6 +89,13 @@ def test_every_overlay_key_exists_in_its_base(bundle):
 def test_attack_overlays_of_hardening_change_what_hardening_has():
     known = {*read(BUNDLES[0], "harden"), "attack_role"}
     assert [name for name in ATTACKS if not set(read(BUNDLES[0], f"attacks/{name}")) <= known] == []
+
+
+def test_attacks_of_the_overlays_are_on_the_page_and_have_titles():
+    rows = [line for line in ATTACKS_PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    listed = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert set(ATTACKS) - listed == set()
+    assert [name for name in ATTACKS if attack_title(name) == name or not attack_description(name)] == []
 
 
 def test_every_target_can_be_imported():

@@ -366,7 +366,7 @@ class Check:
     """One question that an audit asks of a model under attack.
 
     Args:
-        id: number in the list of checks, ``"S0"`` to ``"S22"``.
+        id: number in the list of checks, such as ``"S0"``.
         name: one word for it, in lower case with underscores.
         title: the rule, in a few words.
         meaning: one sentence: what it means if the check does not pass.
