@@ -6,6 +6,7 @@ import json
 import logging
 import multiprocessing
 import os
+import re
 import runpy
 import shutil
 import signal
@@ -14,7 +15,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -79,6 +80,25 @@ def normalized_network() -> nn.Module:
             for _ in range(3):
                 network(torch.rand(SHAPE))
     return network.eval()
+
+
+@pytest.fixture
+def not_refused() -> Callable[..., dict[str, str]]:
+    """A function: what the items of a table do instead whose call does not end with an error of one kind and text."""
+
+    def instead_of(kind: type[Exception], match: str, call: Callable, items: Mapping[str, object]) -> dict[str, str]:
+        instead = {}
+        for name, item in items.items():
+            try:
+                call(item)
+            except Exception as error:
+                if not isinstance(error, kind) or not re.search(match, str(error)):
+                    instead[name] = repr(error)
+            else:
+                instead[name] = "no error"
+        return instead
+
+    return instead_of
 
 
 def draw(samples: int, seed: int) -> tuple[Tensor, Tensor]:
