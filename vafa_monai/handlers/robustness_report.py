@@ -31,6 +31,7 @@ from vafa_monai.losses.output import Output, class_indices, require_channels, ye
 from vafa_monai.metrics.image_quality import QUALITY_NAMES
 from vafa_monai.metrics.organ_presence import compute_organ_volumes
 from vafa_monai.metrics.radial_spectrum import radial_spectrum
+from vafa_monai.results.case import SEGMENTATION
 from vafa_monai.results.provenance import (
     PRESENCE_NAMES,
     case_files,
@@ -402,7 +403,7 @@ def _require_names(model_name: str, attack_name: str, classes: Sequence[str], ou
 
 def _case(columns: dict[str, Tensor], row: int) -> dict[str, Any]:
     """Return the figures of one case."""
-    per_class = {key: [_number(value) for value in columns[key][row]] for key in ("dice", "hd95_mm", "nsd")}
+    per_class = {key: [_number(value) for value in columns[key][row]] for key in SEGMENTATION}
     counts = {name: int(value) for name, value in zip(PRESENCE_NAMES, columns["organ_presence"][row], strict=True)}
     return {**per_class, **counts, **_quality(columns, lambda quality: quality[row])}
 

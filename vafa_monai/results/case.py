@@ -11,9 +11,9 @@ from pydantic import Field
 from vafa_monai.metrics.image_quality import QUALITY_NAMES as IMAGE_QUALITY
 from vafa_monai.results.document import ROUNDING, Amount, As, Count, Document, Look, Number, Share, Text
 
-__all__ = ["IMAGE_QUALITY", "Case", "mean_known"]
+__all__ = ["IMAGE_QUALITY", "SEGMENTATION", "Case", "mean_known"]
 
-SEGMENTATION = ("dice", "hd95_mm", "nsd")
+SEGMENTATION = ("dice", "hd95_mm", "nsd")  # figures with one value a class
 Similarity = Annotated[Number, Field(ge=-1 - ROUNDING, le=1 + ROUNDING)]
 
 

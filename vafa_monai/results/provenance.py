@@ -16,6 +16,7 @@ from torch import Tensor
 import vafa_monai
 from vafa_monai.data.files import file_name, sha256
 from vafa_monai.metrics.image_quality import QUALITY_NAMES
+from vafa_monai.results.case import SEGMENTATION
 
 __all__ = [
     "PRESENCE_NAMES",
@@ -149,7 +150,6 @@ def versions() -> dict[str, str]:
 
 
 PRESENCE_NAMES = ("lost", "invented")
-PER_CLASS = ("dice", "hd95_mm", "nsd")
 OF_THE_RUN = ("seconds", "cost", "cases", "summary", "slices", "notes", "device", "checkpoint", "made_of")
 
 
@@ -165,7 +165,7 @@ def summarize(cases: Sequence[dict[str, Any]]) -> dict[str, Any]:
         >>> found["dice"], found["dice_with_background"], found["hd95_mm"], found["lost"]
         (0.5, 0.7, 3.0, 1)
     """
-    organs = {name: _mean([_mean(case[name][1:]) for case in cases]) for name in PER_CLASS}
+    organs = {name: _mean([_mean(case[name][1:]) for case in cases]) for name in SEGMENTATION}
     quality = {name: [case[name] for case in cases] for name in QUALITY_NAMES}
     return {
         **organs,
