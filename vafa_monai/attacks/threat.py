@@ -111,7 +111,7 @@ def _voxel_attacks() -> set[str]:
     return {one.__name__ for one in (*kinds, SquareAttack) if one.__module__.startswith(f"{__package__}.")}
 
 
-def _descendants(kind: type[VoxelAttack]) -> Iterator[type[VoxelAttack]]:
+def _descendants(kind: Any) -> Iterator[Any]:
     for one in kind.__subclasses__():
         yield one
         yield from _descendants(one)

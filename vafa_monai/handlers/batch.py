@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from monai.data import MetaTensor, decollate_batch, list_data_collate
@@ -356,7 +356,7 @@ def _compiled(engine: Any) -> nn.Module:
     """Return the network compiled, once for all batches of a run; its weights are the network's."""
     record = attack_record(engine)
     if record.compiled_network is None:
-        record.compiled_network = torch.compile(_own_network(engine))
+        record.compiled_network = cast(nn.Module, torch.compile(_own_network(engine)))
     return record.compiled_network
 
 

@@ -203,8 +203,9 @@ class Study:
         """Tell whether a setting is what was found, or may be another as long as no test case was attacked."""
         before, now = found.get(name), self.settings.get(name)
         if before == now or self.benchmark_folder.exists() or name not in GROWING:
-            return before == now
-        return name != "configs" or all(now[path] == before[path] for path in {*now} & {*(before or {})})
+            return bool(before == now)
+        known: Mapping[str, str] = (before or {}) if name == "configs" else {}
+        return all(self.settings["configs"].get(path, content) == content for path, content in known.items())
 
     def run(self) -> WorkOutcome:
         """Do what is left.
