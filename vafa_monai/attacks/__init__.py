@@ -9,7 +9,7 @@ from vafa_monai.attacks.describe import describe
 from vafa_monai.attacks.ensemble import AttackEnsemble, EnsembleAscent
 from vafa_monai.attacks.frequency_pgd import FrequencyPGD
 from vafa_monai.attacks.goal_attack import GoalAscent, GoalAttack, GoalSource
-from vafa_monai.attacks.gray_level import OutputNorm
+from vafa_monai.attacks.intensity import OutputNorm
 from vafa_monai.attacks.n_fgsm import NFGSM
 from vafa_monai.attacks.norm import Norm, VoxelBall
 from vafa_monai.attacks.organ_goal import EraseOrgan, GrowOrgan, MoveOrgan, OrganGoal, ShrinkOrgan, SwapOrgans

@@ -13,7 +13,7 @@ from monai.utils import convert_to_dst_type
 from torch import Tensor
 
 from vafa_monai.attacks.ascent import Ascent, GuardedNetwork, LossObjective, isolated
-from vafa_monai.attacks.channel_units import (
+from vafa_monai.attacks.intensity import (
     ChannelUnits,
     ValueRange,
     channel_limits,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vafa_monai.attacks.ascent import Ascent
 from vafa_monai.attacks.attack import Attack, Network
-from vafa_monai.attacks.gray_level import GrayScale, OutputNorm, stretch_slices
+from vafa_monai.attacks.intensity import GrayScale, OutputNorm, stretch_slices
 from vafa_monai.attacks.norm import gaussian_like
 from vafa_monai.attacks.quantization_table import QuantizationTable, Rounding
 from vafa_monai.attacks.validation import require_at_least, require_block_size, require_strength

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from monai.utils import StrEnum
 from torch import Tensor
 
-from vafa_monai.attacks.gray_level import GrayScale, OutputNorm, constant_slices, stretch_slices
+from vafa_monai.attacks.intensity import GrayScale, OutputNorm, constant_slices, stretch_slices
 from vafa_monai.attacks.norm import uniform_like
 from vafa_monai.attacks.validation import LEVELS
 from vafa_monai.frequency.block_dct import block_dct, block_idct, pad_to_blocks, split_blocks

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vafa_monai.attacks.ascent import Ascent
 from vafa_monai.attacks.attack import Attack, AttackWrapper, Network
-from vafa_monai.attacks.channel_units import ValueRange, is_one_range
+from vafa_monai.attacks.intensity import ValueRange, is_one_range
 
 __all__ = ["RangeAdapter", "intensity_range", "physical_width", "sample_range", "strengths"]
 

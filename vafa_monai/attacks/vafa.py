@@ -20,7 +20,7 @@ from vafa_monai.attacks.ascent import (
     require_restarts,
 )
 from vafa_monai.attacks.attack import GradientAttack, Network
-from vafa_monai.attacks.gray_level import GrayScale, OutputNorm
+from vafa_monai.attacks.intensity import GrayScale, OutputNorm
 from vafa_monai.attacks.norm import SteepestMove
 from vafa_monai.attacks.quantization_table import QuantizationTable, Rounding
 from vafa_monai.attacks.validation import require_at_least, require_block_size, require_count, warn_of_step

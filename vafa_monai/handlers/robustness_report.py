@@ -20,8 +20,8 @@ from monai.handlers import IgniteMetricHandler, MeanDice, from_engine
 from monai.utils import CommonKeys, string_list_all_gather
 from torch import Tensor
 
-from vafa_monai.attacks.channel_units import ValueRange, is_one_range, require_ranges
 from vafa_monai.attacks.describe import describe
+from vafa_monai.attacks.intensity import ValueRange, is_one_range, require_ranges
 from vafa_monai.attacks.range_adapter import strengths
 from vafa_monai.attacks.validation import LEVELS
 from vafa_monai.data.files import require_writable, sha256, whole_file, write_json

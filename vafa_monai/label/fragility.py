@@ -12,8 +12,8 @@ from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
 from vafa_monai.attacks.attack import Attack, Network
-from vafa_monai.attacks.channel_units import is_one_range
 from vafa_monai.attacks.ensemble import foreground_dice
+from vafa_monai.attacks.intensity import is_one_range
 from vafa_monai.attacks.pgd import PGD
 from vafa_monai.attacks.range_adapter import RangeAdapter
 from vafa_monai.data.weights import read_weights

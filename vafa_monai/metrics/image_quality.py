@@ -13,7 +13,7 @@ from monai.metrics.regression import compute_ssim_and_cs
 from monai.utils import MetricReduction, optional_import
 from torch import Tensor, nn
 
-from vafa_monai.attacks.channel_units import channel_limits, require_channel_ranges, require_ranges
+from vafa_monai.attacks.intensity import channel_limits, require_channel_ranges, require_ranges
 from vafa_monai.attacks.range_adapter import sample_range
 from vafa_monai.attacks.validation import LEVELS
 

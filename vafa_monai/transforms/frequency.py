@@ -11,7 +11,7 @@ from monai.transforms import RandomizableTransform, Transform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 from torch import Tensor
 
-from vafa_monai.attacks.gray_level import GrayScale
+from vafa_monai.attacks.intensity import GrayScale
 from vafa_monai.attacks.validation import require_at_least, require_block_size, require_in_range, require_range
 from vafa_monai.frequency.block_dct import block_dct, block_idct, pad_to_blocks
 from vafa_monai.frequency.quantization import quantize

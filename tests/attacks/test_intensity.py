@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vafa_monai.attacks.gray_level import GrayScale, constant_slices, stretch_slices
+from vafa_monai.attacks.intensity import GrayScale, constant_slices, stretch_slices
 
 RANGES = [(0.0, 1.0), (-1000.0, 1000.0), (-3.0, 3.0)]
 
