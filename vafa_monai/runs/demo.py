@@ -32,10 +32,9 @@ ATTACKS = ("fgsm", "pgd", "frequency_pgd", "vafa_2d", "vafa_paper", "vafa_author
 NOISE_OF = "vafa_authors"  # the attack whose change is drawn as noise
 SHORTER = {"attack#steps": 20, "attack#queries": 200}  # of the ensemble; its name says so
 MATCHED_NOISE = "gaussian_noise_rms"
-AUDIT = {  # fewer points of curves and repeats than an audit has by itself, to end in minutes
+AUDIT = {  # fewer points of a curve and repeats than an audit has by itself, to end in minutes
     "restarts": 2,
     "eps_curve": (0, 2 / 255, 4 / 255, 16 / 255, 1),
-    "steps_curve": (1, 5, 20),
 }
 QUICK_AUDIT = {
     "steps": 2,
