@@ -14,6 +14,7 @@ import torch
 from monai.utils import StrEnum
 from torch import Tensor, nn
 
+from vafa_monai.attacks.cpu import fast_convolutions
 from vafa_monai.attacks.norm import Move, SteepestMove
 from vafa_monai.attacks.validation import require_count
 from vafa_monai.losses.output import Output, refuse_unfit_loss
@@ -146,7 +147,7 @@ def isolated(network: Callable[[Tensor], Tensor], device: torch.device, seed: in
     weights = {name: weight for name, weight in module.named_parameters() if not weight.is_inference()}
     asked = {name: (weight.requires_grad, weight._version) for name, weight in weights.items()}
     moving = [(buffer, buffer.clone()) for buffer in module.buffers() if not buffer.is_inference()]
-    with _seeded(device, seed):
+    with _seeded(device, seed), fast_convolutions(device):
         try:
             for weight in weights.values():
                 weight.requires_grad_(False)

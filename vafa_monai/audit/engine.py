@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from vafa_monai.attacks.cpu import keep_freed_memory
 from vafa_monai.audit.audit_attacks import ensemble
 from vafa_monai.audit.audited_model import AuditedModel, Check, CheckResult, Status
 from vafa_monai.audit.clean_checks import CLEAN_CHECKS, CONTROL_CHECKS
@@ -93,6 +94,7 @@ def run_audit(
     """
     start = time.perf_counter()
     subject.require_supported()
+    keep_freed_memory()
     findings = []
     for check in checks:
         finding = _ask(check, subject)

@@ -12,6 +12,7 @@ from monai.engines import IterationEvents
 from monai.utils import CommonKeys, look_up_option
 from torch import Tensor
 
+from vafa_monai.attacks.cpu import keep_freed_memory
 from vafa_monai.attacks.curriculum import Curriculum
 from vafa_monai.attacks.validation import require_count
 from vafa_monai.handlers.batch import (
@@ -63,6 +64,7 @@ class AttackHandler:
 
     def attach(self, engine: Any) -> None:
         """Attach to an evaluator."""
+        keep_freed_memory()
         engine.add_event_handler(Events.ITERATION_STARTED, self)
         engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self.keep_clean)
 

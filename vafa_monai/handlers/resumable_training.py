@@ -20,6 +20,7 @@ from ignite.engine import Events
 from ignite.handlers import Checkpoint
 from torch import nn
 
+from vafa_monai.attacks.cpu import keep_freed_memory
 from vafa_monai.data.checkpoint import read_checkpoint
 from vafa_monai.data.files import sha256, whole_file
 from vafa_monai.handlers.random_state import random_states, set_random_states
@@ -113,6 +114,7 @@ class ResumableTraining:
         """
         if not self._checked:
             raise RuntimeError("check must be called before run.")
+        keep_freed_memory()
         try:
             with self._one_sentence(), _interruptible(trainer, self._hint):
                 _Watch(self, trainer, evaluator, objects).run()
