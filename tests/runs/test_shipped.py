@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
+from vafa_monai.data.files import sha256
 from vafa_monai.runs import copy_bundle, shipped_bundle
 from vafa_monai.runs.shipped import OVERLAYS, copy_tree, shipped_names
 
@@ -57,6 +59,19 @@ def test_copy_leaves_out_weights_and_results(tmp_path, monkeypatch):
     assert not (copy / "models" / "model.pt").exists()
     assert not (copy / "eval").exists()
     assert (copy / "models").is_dir()
+
+
+def test_copy_has_the_weights_whose_figures_the_metadata_state(tmp_path, monkeypatch):
+    source = copy_bundle("mni152_unetr_segmentation", tmp_path / "bundles")
+    for name in ("model.pt", "model_robust.pt", "model_mine.pt", "model.training.json", "model_mine.training.json"):
+        (source / "models" / name).write_text(name)
+    metadata = source / "configs" / "metadata.json"
+    shipped = {name: {"sha256": sha256(source / "models" / f"{name}.pt")} for name in ("model", "model_robust")}
+    metadata.write_text(json.dumps({**json.loads(metadata.read_text()), "robustness": shipped}))
+    monkeypatch.setattr("vafa_monai.runs.shipped._roots", lambda: [tmp_path / "bundles"])
+    copy = copy_bundle("mni152_unetr_segmentation", tmp_path / "mine")
+    held = {path.name: path.read_text() for path in (copy / "models").iterdir() if path.name != ".gitkeep"}
+    assert held == {name: name for name in ("model.pt", "model_robust.pt", "model.training.json")}
 
 
 def test_folder_that_holds_the_bundle_already_is_left_as_it_is(tmp_path):

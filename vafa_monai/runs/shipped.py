@@ -1,4 +1,4 @@
-"""The bundles that come with the package, and copies of them that stand alone."""
+"""The bundles that come with the package, some with trained weights, and copies of them that stand alone."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import shutil
 from pathlib import Path
 
 import vafa_monai
-from vafa_monai.data.files import whole_folder
+from vafa_monai.data.files import read_json, sha256, whole_folder
 
-__all__ = ["copy_bundle", "copy_tree", "shipped_bundle"]
+__all__ = ["copy_bundle", "copy_tree", "shipped_bundle", "shipped_weights"]
 
 OVERLAYS = "overlays"  # beside the bundles of a checkout, which have links into it
-TRAINED = ("eval", "*.pt", "__pycache__", ".*.partial")  # what runs leave in a checkout
+METADATA = "configs/metadata.json"
+TRAINED = ("eval", "*.pt", "*.training.json", "__pycache__", ".*.partial", ".*.lock")  # what runs leave in a checkout
 
 
 def shipped_bundle(name: str) -> Path:
@@ -32,9 +33,9 @@ def shipped_names() -> list[str]:
 
 
 def copy_bundle(name: str, output: str | Path) -> Path:
-    """Copy a bundle that comes with the package into a folder, as ``<output>/<name>``, without weights or results.
+    """Copy a bundle that comes with the package into a folder, as ``<output>/<name>``, with the weights that it ships.
 
-    Every file of the copy is a real one; it appears whole or not at all.
+    Weights and results of own runs are left out. Every file of the copy is a real one; it appears whole or not at all.
 
     Args:
         name: its name.
@@ -51,7 +52,18 @@ def copy_bundle(name: str, output: str | Path) -> Path:
         raise ValueError(f"output must not hold {name!r} already, got {str(target)!r}.")
     with whole_folder(target) as folder:
         copy_tree(source, folder, TRAINED)
+        for weights in shipped_weights(source):
+            shutil.copyfile(weights, folder / weights.relative_to(source))
     return target
+
+
+def shipped_weights(bundle: Path) -> list[Path]:
+    """Return the checkpoints of a bundle whose figures its metadata state, told by their hashes, and their records."""
+    figures = read_json(bundle / METADATA, "metadata.json").get("robustness", {}).values()
+    known, models = {one["sha256"] for one in figures}, bundle / "models"
+    found = [path for path in sorted(models.glob("*.pt")) if known and sha256(path) in known]
+    records = [path.with_suffix(".training.json") for path in found]
+    return [*found, *(path for path in records if path.is_file())]
 
 
 def copy_tree(bundle: Path, target: Path, left_out: tuple[str, ...] = ()) -> Path:
