@@ -177,6 +177,18 @@ def test_recipes_may_be_added_until_the_first_attack(make, whole, tmp_path):
         make(folder, bundle=changed)
 
 
+def test_overrides_of_the_attacks_may_change_until_the_first_of_them(make, whole, overrides, tmp_path):
+    folder, more = Path(shutil.copytree(whole[0], tmp_path / "chosen")), overrides | {"num_cases": 2}
+    with pytest.raises(ValueError, match="made with other overrides"):
+        make(folder, overrides=more)
+    shutil.rmtree(folder / "benchmark")
+    lines = []
+    make(folder, overrides=more, train_only=True, say=lines.append).run()
+    assert [line for line in lines if "done before" in line] == [f"{model}: done before" for model in MODELS]
+    with pytest.raises(ValueError, match="made with other overrides"):
+        make(folder, overrides=more | {"epochs": 3})
+
+
 # What is refused
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -145,6 +145,10 @@ class Study:
         mine = {name: value for name, value in self.overrides.items() if name.split("#")[0] not in OWN}
         return {**mine, "dataset_dir": str(self.dataset_dir)}
 
+    def _of_trainings(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the overrides that trainings know; the others are of the attacks alone."""
+        return {name: value for name, value in overrides.items() if is_known(self._standard.config, name)}
+
     def checkpoint(self, model: StudyModel) -> Path:
         """Return the file of the weights of a model."""
         return self.output / "models" / f"{model.label}.pt"
@@ -162,7 +166,7 @@ class Study:
             "model_file": f"{model.label}.pt",
             "seed": model.seed,
         }
-        known = {name: value for name, value in self.overrides.items() if is_known(self._standard.config, name)}
+        known = self._of_trainings(self.overrides)
         if model.recipe == STANDARD:
             return BundleRun(bundle=self.bundle, overrides={**known, **places})
         places["pretrained_file"] = str(self.checkpoint(StudyModel(recipe=STANDARD, seed=model.seed)))
@@ -173,9 +177,10 @@ class Study:
 
     @cached_property
     def parts(self) -> dict[str, list[Mapping[str, Any]]]:
-        """The cases of each part, as the configs list them."""
+        """The cases of each part, as the configs list them; of the test part all, however few are attacked."""
         chains = [(part, name, self.training_run(self.models[0])) for part, name in PARTS.items()]
-        chains.append(("test", "validate#data", self.runs()[-1]))
+        all_cases = {name: value for name, value in self._evaluation.items() if name != "num_cases"}
+        chains.append(("test", "validate#data", replace(self.runs()[-1], overrides=all_cases)))
         return {part: run.workflow().parser.get_parsed_content(name) for part, name, run in chains}
 
     @cached_property
@@ -202,6 +207,8 @@ class Study:
     def _may_follow(self, name: str, found: Mapping[str, Any]) -> bool:
         """Tell whether a setting is what was found, or may be another as long as no test case was attacked."""
         before, now = found.get(name), self.settings.get(name)
+        if name == "overrides" and not self.benchmark_folder.exists():  # those of the attacks may still be chosen
+            before, now = self._of_trainings(before or {}), self._of_trainings(now)
         if before == now or self.benchmark_folder.exists() or name not in GROWING:
             return bool(before == now)
         known: Mapping[str, str] = (before or {}) if name == "configs" else {}
