@@ -21,7 +21,8 @@ CHAINS = [["train"], ["train", "harden", "hardening/rs_fgsm"], ["train", "evalua
 def chain(request, tiny, dataset_dir, run_chain, tmp_path_factory):
     """Train, harden, evaluate and segment with one bundle; return its folder."""
     name = f"hippocampus_{request.param}_segmentation"
-    folder = Path(shutil.copytree(ROOT / name, tmp_path_factory.mktemp("bundle") / name))
+    weights = shutil.ignore_patterns("*.pt", "*.training.json")  # that it ships, of the full size
+    folder = Path(shutil.copytree(ROOT / name, tmp_path_factory.mktemp("bundle") / name, ignore=weights))
     settings = {"dataset_dir": str(dataset_dir), **tiny[request.param]}
     for configs in [*CHAINS, ["inference"]]:
         more = {"attack_steps": 2} if "evaluate" in configs else SHORT if "train" in configs else {}

@@ -78,9 +78,9 @@ def test_error_of_whoever_is_told_is_no_failure_of_an_item(tmp_path):
 
 def test_time_left_grows_with_cost_and_counts_what_is_not_known():
     left = TimeLeft({"row": [1.0, 61.0, 61.0], "training": [1.0, 1.0]})
-    assert str(left) == "3 rows and 2 trainings left"
+    assert str(left) == "3 x row and 2 x training left"
     left.done("row", 1.0, seconds=2)
-    assert str(left) == "about 4 min and 2 trainings left"
+    assert str(left) == "about 4 min and 2 x training left"
     left.done("training", 1.0, seconds=36000)
     assert str(left) == "about 10 h left"
     left.skip("training", 1.0)

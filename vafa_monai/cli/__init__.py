@@ -19,9 +19,10 @@ from vafa_monai.cli.data_command import convert, phantom, prepare
 from vafa_monai.cli.report_command import compare, demo, leaderboard, report, reproduce
 from vafa_monai.cli.run_command import attack, benchmark, evaluate, harden, study, train
 from vafa_monai.cli.say import clean, complain
-from vafa_monai.cli.share_command import bundle, fetch, label_app, package
+from vafa_monai.cli.share_command import adopt, bundle, fetch, label_app, package
 
 __all__ = [
+    "adopt",
     "attack",
     "audit",
     "audit_nnunet",
@@ -47,7 +48,7 @@ __all__ = [
 
 CHAPTERS: dict[str, tuple[Callable[..., None], ...]] = {
     "Try it": (demo, phantom),
-    "Prepare": (bundle, prepare, convert),
+    "Prepare": (bundle, adopt, prepare, convert),
     "Train and attack": (train, harden, evaluate, attack, benchmark, study),
     "Audit": (audit, audit_nnunet),
     "Read": (report, compare, leaderboard, reproduce),

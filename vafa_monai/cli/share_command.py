@@ -1,18 +1,22 @@
-"""Commands that share and deploy bundles: bundle, package, fetch, label_app."""
+"""Commands that share and deploy bundles: bundle, adopt, package, fetch, label_app."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
+from vafa_monai.cli.argument import beside
+from vafa_monai.cli.command import parsed
 from vafa_monai.cli.say import say
 from vafa_monai.label.app import install_app
+from vafa_monai.runs.adopt import Adoption, foreign_config
 from vafa_monai.runs.shipped import copy_bundle
 from vafa_monai.sharing.archive import MOST_BYTES
 from vafa_monai.sharing.fetch import fetch_bundle
 from vafa_monai.sharing.package import Package
 
-__all__ = ["bundle", "fetch", "label_app", "package"]
+__all__ = ["adopt", "bundle", "fetch", "label_app", "package"]
 
 UNTRIED = "the network, its weights in it and its export, because that executes the configs; --trust tries them"
 
@@ -25,6 +29,45 @@ def bundle(name: str, output: str = ".") -> None:
         output: folder to put it into.
     """
     say(f"bundle: {copy_bundle(name, output)}")
+
+
+def adopt(
+    bundle: str,
+    output: str,
+    dataset_dir: str | None = None,
+    classes: str | None = None,
+    value_range: str | None = None,
+    **overrides: Any,
+) -> None:
+    """Make a copy of another's bundle that all commands but train and harden take; its configs are executed.
+
+    Args:
+        bundle: folder of the bundle, such as one of the model zoo; it is only read.
+        output: folder of the copy; it appears whole or not at all.
+        dataset_dir: folder of the data; by default the one of the bundle.
+        classes: names of the output channels with commas between, background first; by default those of metadata.json.
+        value_range: lowest and highest intensity that the network gets, with a comma between; by default what the
+            preprocessing says.
+        **overrides: config ids of the bundle and values.
+    """
+    job = Adoption(
+        bundle=Path(bundle),
+        output=Path(output),
+        overrides=parsed(foreign_config(Path(bundle)), beside(overrides, dataset_dir=dataset_dir)),
+        classes=None if classes is None else classes.split(","),
+        value_range=None if value_range is None else ends(value_range),
+        say=say,
+    )
+    say(f"bundle: {job.write()}")
+
+
+def ends(text: str) -> list[float]:
+    """Return the two ends of a range."""
+    try:
+        first, last = (float(end) for end in text.split(","))
+    except ValueError:
+        raise ValueError(f"value_range must be two numbers with a comma between, got {text!r}.") from None
+    return [first, last]
 
 
 def package(

@@ -21,7 +21,7 @@ from vafa_monai.data.check import check_cases
 from vafa_monai.data.files import read_json, sha256
 from vafa_monai.runs.override import is_expression, is_text, merged_config, refuse_impossible, require_known
 
-__all__ = ["BundleRun", "as_config", "digest", "hardening_overlays", "run_facts"]
+__all__ = ["BundleRun", "as_config", "digest", "hardening_overlays", "make_importable", "run_facts"]
 
 ENGINES = {"train#trainer": "train", "validate#evaluator": "evaluate"}
 
@@ -78,6 +78,7 @@ class BundleRun:
     def workflow(self) -> ConfigWorkflow:
         """Return the workflow, parsed, with the paths of the bundle made absolute."""
         configs = self.bundle / "configs"
+        make_importable(self.bundle)
         values = {"bundle_root": str(self.bundle.resolve()), **self.overrides}
         logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)  # that attacks have a folder of their own
         with warnings.catch_warnings():
@@ -126,6 +127,12 @@ class BundleRun:
         known = {argument: parser.get_parsed_content(name) for argument, name in names.items() if name in parser}
         data = [*parser.get_parsed_content("train#data"), *parser.get_parsed_content("validate#data")]
         check_cases(data, preprocessing=parser.get_parsed_content("validate#preprocessing"), **known)
+
+
+def make_importable(bundle: Path) -> None:
+    """Let configs import the modules in the folder of a bundle, as they do where ``monai.bundle`` runs in it."""
+    if (bundle / "scripts").is_dir() and str(bundle.resolve()) not in sys.path:
+        sys.path.insert(0, str(bundle.resolve()))
 
 
 def hardening_overlays(bundle: Path, recipe: str) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import vafa_monai
 from vafa_monai.data.files import read_json, sha256, whole_folder
 
-__all__ = ["copy_bundle", "copy_tree", "shipped_bundle", "shipped_weights"]
+__all__ = ["copy_bundle", "copy_tree", "overlay_folder", "shipped_bundle", "shipped_weights"]
 
 OVERLAYS = "overlays"  # beside the bundles of a checkout, which have links into it
 METADATA = "configs/metadata.json"
@@ -82,6 +82,12 @@ def copy_tree(bundle: Path, target: Path, left_out: tuple[str, ...] = ()) -> Pat
             link.unlink()
             (shutil.copytree if shared.is_dir() else shutil.copyfile)(shared, link)
     return target
+
+
+def overlay_folder() -> Path:
+    """Return the folder of the overlays that all bundles share, or one that holds them as files."""
+    found = [root / OVERLAYS for root in _roots() if (root / OVERLAYS).is_dir()]
+    return found[0] if found else shipped_bundle(shipped_names()[0]) / "configs"
 
 
 def _roots() -> list[Path]:

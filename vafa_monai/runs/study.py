@@ -208,7 +208,7 @@ class Study:
         """Tell whether a setting is what was found, or may be another as long as no test case was attacked."""
         before, now = found.get(name), self.settings.get(name)
         if name == "overrides" and not self.benchmark_folder.exists():  # those of the attacks may still be chosen
-            before, now = self._of_trainings(before or {}), self._of_trainings(now)
+            before, now = (self._of_trainings(one or {}) for one in (before, now))
         if before == now or self.benchmark_folder.exists() or name not in GROWING:
             return bool(before == now)
         known: Mapping[str, str] = (before or {}) if name == "configs" else {}

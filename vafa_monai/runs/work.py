@@ -152,7 +152,7 @@ class TimeLeft:
         unknown = [kind for kind, jobs in self.left.items() if jobs and not self.paid[kind]]
         total = sum(sum(self.left[kind]) * self.seconds[kind] / self.paid[kind] for kind in known)
         parts = [f"about {_duration(total)}"] if known else []
-        parts += [f"{len(self.left[kind])} {kind}{'s' * (len(self.left[kind]) != 1)}" for kind in unknown]
+        parts += [f"{len(self.left[kind])} x {kind}" for kind in unknown]
         return f"{' and '.join(parts)} left" if parts else "nothing left"
 
 

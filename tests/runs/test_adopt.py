@@ -1,0 +1,290 @@
+"""Bundles of others: adopted without an edit, they give the figures that they give by themselves."""
+
+from __future__ import annotations
+
+import json
+import sys
+from copy import deepcopy
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+import yaml
+from monai.bundle import ConfigParser
+from monai.networks.nets import UNet
+
+from vafa_monai.cli import main
+from vafa_monai.runs.adopt import Adoption
+from vafa_monai.runs.bundle_run import BundleRun
+
+BOTH = ["image", "label"]
+NETWORK = {
+    "_target_": "UNet",
+    "spatial_dims": 3,
+    "in_channels": 1,
+    "out_channels": 3,
+    "channels": [4, 8],
+    "strides": [2],
+}
+LOAD = [
+    {"_target_": "LoadImaged", "keys": BOTH},
+    {"_target_": "EnsureChannelFirstd", "keys": BOTH},
+    {"_target_": "Spacingd", "keys": BOTH, "pixdim": [1.5, 1.5, 1.5], "mode": ["bilinear", "nearest"]},
+]
+SCALED = {"keys": "image", "a_min": -100, "a_max": 300, "b_min": 0.0, "b_max": 1.0, "clip": True}
+SCALE = {"_target_": "ScaleIntensityRanged", **SCALED}
+METRIC = {"_target_": "MeanDice", "output_transform": "$monai.handlers.from_engine(['pred', 'label'])"}
+FOREIGN = {  # ids and order as those of the model zoo
+    "imports": ["$import glob"],
+    "bundle_root": ".",
+    "dataset_dir": "/nowhere",
+    "images": "$sorted(glob.glob(@dataset_dir + '/images/*.nii.gz'))",
+    "labels": "$sorted(glob.glob(@dataset_dir + '/labels/*.nii.gz'))",
+    "device": "$torch.device('cpu')",
+    "network_def": NETWORK,
+    "network": "$@network_def.to(@device)",
+    "train": {
+        "deterministic_transforms": [*LOAD, SCALE],
+        "postprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {"_target_": "Activationsd", "keys": "pred", "softmax": True},
+                {"_target_": "AsDiscreted", "keys": ["pred", "label"], "argmax": [True, False], "to_onehot": 3},
+            ],
+        },
+        "dataset": {
+            "_target_": "Dataset",
+            "data": "$[{'image': i, 'label': l} for i, l in zip(@images, @labels)][:-2]",
+        },
+    },
+    "validate": {
+        "preprocessing": {"_target_": "Compose", "transforms": "%train#deterministic_transforms"},
+        "dataset": {
+            "_target_": "CacheDataset",
+            "data": "$[{'image': i, 'label': l} for i, l in zip(@images[-2:], @labels[-2:])]",
+            "transform": "@validate#preprocessing",
+        },
+        "dataloader": {"_target_": "DataLoader", "dataset": "@validate#dataset", "batch_size": 1},
+        "inferer": {"_target_": "SlidingWindowInferer", "roi_size": [16, 16, 16], "overlap": 0.25},
+        "postprocessing": "%train#postprocessing",
+        "handlers": [
+            {
+                "_target_": "CheckpointLoader",
+                "load_path": "$@bundle_root + '/models/model.pt'",
+                "load_dict": "$dict(model=@network)",
+            }
+        ],
+        "evaluator": {
+            "_target_": "SupervisedEvaluator",
+            "device": "@device",
+            "val_data_loader": "@validate#dataloader",
+            "network": "@network",
+            "inferer": "@validate#inferer",
+            "postprocessing": "@validate#postprocessing",
+            "key_val_metric": {"val_mean_dice": {**METRIC, "include_background": False}},
+            "val_handlers": "@validate#handlers",
+        },
+    },
+    "run": ["$@validate#evaluator.run()"],
+}
+CHANNELS = {"0": "background", "1": "left", "2": "right"}
+METADATA = {
+    "version": "0.1.0",
+    "network_data_format": {
+        "inputs": {"image": {"modality": "CT", "num_channels": 1}},
+        "outputs": {"pred": {"channel_def": CHANNELS}},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Three small volumes with the affine of scanners, in files of the same names in two folders."""
+    folder, generator = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir()
+    for number in range(3):
+        label = generator.integers(0, 3, (20 + number, 18, 22)).astype(np.uint8)
+        image = (100 * label + generator.normal(0, 40, label.shape)).astype(np.float32)
+        for kind, volume in (("images", image), ("labels", label)):
+            nib.save(nib.Nifti1Image(volume, np.diag([1.2, 1.2, 1.5, 1])), folder / kind / f"case_{number}.nii.gz")
+    return folder
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """Return a function that writes a bundle of others, with weights."""
+
+    def write(config=FOREIGN, metadata=METADATA, form="json"):
+        bundle = tmp_path / "foreign"
+        (bundle / "configs").mkdir(parents=True)
+        (bundle / "models").mkdir()
+        text = json.dumps(config) if form == "json" else yaml.safe_dump(config)
+        (bundle / "configs" / f"train.{form}").write_text(text)
+        (bundle / "configs" / "metadata.json").write_text(json.dumps(metadata))
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            torch.save(UNet(3, 1, 3, channels=(4, 8), strides=(2,)).state_dict(), bundle / "models" / "model.pt")
+        return bundle
+
+    return write
+
+
+def changed(**values):
+    """The foreign config with other values of some ids."""
+    config = deepcopy(FOREIGN)
+    for name, value in values.items():
+        *path, last = name.split("__")
+        place = config
+        for one in path:
+            place = place[one]
+        place[last] = value
+    return config
+
+
+def own_dice(bundle, data):
+    """What the evaluation of the bundle itself says."""
+    parser = ConfigParser(ConfigParser.load_config_file(str(next((bundle / "configs").glob("train.*")))))
+    parser["bundle_root"], parser["dataset_dir"] = str(bundle), str(data)
+    evaluator = parser.get_parsed_content("validate#evaluator")
+    evaluator.run()
+    return evaluator.state.metrics["val_mean_dice"]
+
+
+def adopted(bundle, data, **settings):
+    lines = []
+    job = Adoption(
+        bundle=bundle,
+        output=bundle.parent / "adopted",
+        overrides={"dataset_dir": str(data)},
+        say=lines.append,
+        **settings,
+    )
+    return job.write(), lines
+
+
+FORMS = {
+    "json": (FOREIGN, "json"),
+    "yaml": (FOREIGN, "yaml"),
+    "transforms by an expression": (
+        changed(validate__preprocessing={"_target_": "Compose", "transforms": "$@train#deterministic_transforms"}),
+        "json",
+    ),
+    "standardized": (
+        changed(train__deterministic_transforms=[*LOAD, {"_target_": "NormalizeIntensityd", "keys": "image"}]),
+        "json",
+    ),
+    "whole volumes": (
+        changed(validate__inferer={"_target_": "SimpleInferer"}, network_def={**NETWORK, "strides": [1]}),
+        "json",
+    ),
+}
+
+
+@pytest.mark.parametrize(("config", "form"), FORMS.values(), ids=FORMS)
+def test_adopted_bundle_gives_the_figures_of_the_bundle_itself(config, form, foreign, data):
+    bundle = foreign(config, form=form)
+    before = {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
+    wanted = own_dice(bundle, data)
+    copy, _ = adopted(bundle, data)
+    for attack, most in (("identity", 1e-4), ("pgd", 1.0)):
+        run = BundleRun(bundle=copy, overlays=["evaluate", f"attacks/{attack}"], overrides={"attack_steps": 2})
+        state = run.run("validate#evaluator")
+        assert abs(state.metrics["val_mean_dice"] - wanted) <= most
+        result = json.loads((copy / "eval" / "results" / "model" / f"{attack}.json").read_text())
+        assert [case["case"] for case in result["cases"]] == ["case_1", "case_2"]
+        assert result["classes"] == ["background", "left", "right"]
+    assert {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()} == before
+
+
+SIGMOID = {"_target_": "Activationsd", "keys": "pred", "sigmoid": True}
+NO_CLASSES = {**METADATA, "network_data_format": {}}
+REFUSED = {
+    "no ids": (
+        {"imports": [], "bundle_root": "."},
+        METADATA,
+        r"bundle must have network_def, .*, got no \['network_def', ",
+    ),
+    "two dimensions": (
+        changed(train__deterministic_transforms=[*LOAD[:2], {"_target_": "SqueezeDimd", "keys": BOTH, "dim": 0}]),
+        METADATA,
+        r"bundle must have volumes of three dimensions, got images of shape \(20, 18, 22\)|\(21, 18, 22\)",
+    ),
+    "sigmoid": (
+        changed(validate__postprocessing={"_target_": "Compose", "transforms": [SIGMOID]}),
+        METADATA,
+        "network must give a softmax over classes, got 3 channels under a sigmoid",
+    ),
+    "no names": (
+        FOREIGN,
+        NO_CLASSES,
+        r"classes must be the 3 different names .*, got \[\] from channel_def of .*--classes",
+    ),
+    "contradiction": (
+        changed(
+            train__deterministic_transforms=[
+                *LOAD,
+                SCALE,
+                {"_target_": "Lambdad", "keys": "image", "func": "$lambda x: 3 * x"},
+            ]
+        ),
+        METADATA,
+        "intensities must lie in value_range, got 0 to 3 in the first cases, beside 0 to 1 from ScaleIntensityRanged",
+    ),
+    "no cases": (changed(images=[]), METADATA, "bundle must find a case to validate on, got none with"),
+}
+
+
+@pytest.mark.parametrize(("config", "metadata", "sentence"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_adopted_is_refused_in_a_sentence_and_nothing_is_written(
+    config, metadata, sentence, foreign, data
+):
+    bundle = foreign({"dataset_dir": "", **config}, metadata)
+    with pytest.raises(ValueError, match=sentence):
+        adopted(bundle, data)
+    assert not (bundle.parent / "adopted").exists()
+
+
+def test_findings_say_where_they_are_from(foreign, data):
+    _, lines = adopted(foreign(), data)
+    assert lines == [
+        "classes: ['background', 'left', 'right'] (channel_def of configs/metadata.json)",
+        "value_range: [0.0, 1.0] (ScaleIntensityRanged)",
+        "roi_size: [16, 16, 16] (validate#inferer)",
+    ]
+
+
+def test_names_and_range_of_the_command_line_win(foreign, data):
+    copy, _ = adopted(foreign(metadata=NO_CLASSES), data, classes=["none", "a", "b"], value_range=[-1.0, 2.0])
+    config = json.loads((copy / "configs" / "train.json").read_text())
+    assert (config["classes"], config["value_range"]) == (["none", "a", "b"], [-1.0, 2.0])
+    with pytest.raises(ValueError, match="output must be a new folder, got"):
+        Adoption(bundle=copy, output=copy)
+
+
+@pytest.mark.bundle
+def test_every_command_takes_an_adopted_bundle(foreign, data, tmp_path, monkeypatch):
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["vafa-monai", *map(str, words)])
+        main()
+
+    bundle = foreign()
+    (bundle / "scripts").mkdir()
+    (bundle / "scripts" / "__init__.py").write_text("")
+    (bundle / "scripts" / "nets.py").write_text("from monai.networks.nets import UNet as Mine\n")
+    path = bundle / "configs" / "train.json"
+    path.write_text(path.read_text().replace('"_target_": "UNet"', '"_target_": "scripts.nets.Mine"'))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    run("adopt", "foreign", "mine", "--dataset_dir", data)
+    run("attack", "mine", "pgd", "--attack_steps", 1)
+    run("benchmark", "mine", "--attacks", "ensemble", "--dataset_dir", data, "--attack#steps", 1, "--attack#queries", 1)
+    try:
+        run("audit", "mine", "--dataset_dir", data, "--eps", 0.02, "--steps", 2)
+    except SystemExit as ended:
+        assert ended.code == 3  # noqa: PT017 - a network without training fails checks
+    run("report", "mine/eval/results")
+    assert (tmp_path / "mine" / "eval" / "report.html").is_file()
+    audits = json.loads(next((tmp_path / "mine" / "eval" / "results").rglob("audit*.json")).read_text())
+    assert audits["checks"]
