@@ -21,6 +21,7 @@ import torch
 from vafa_monai.audit import Status
 from vafa_monai.cli import COMMANDS, audit_command, data_command, main, report_command, say, share_command
 from vafa_monai.runs import Benchmark, BundleAudit, BundleRun, Study, WorkOutcome, shipped_bundle
+from vafa_monai.runs.adopt import Adoption
 
 BUNDLE = "mni152_unetr_segmentation"
 WORK = {  # what does the work, or begins it
@@ -60,6 +61,7 @@ def asked(monkeypatch):
     monkeypatch.setattr(Benchmark, "run", note("benchmark", WorkOutcome()))
     monkeypatch.setattr(Study, "run", note("study", WorkOutcome()))
     monkeypatch.setattr(BundleAudit, "run", note("audit", {}))
+    monkeypatch.setattr(Adoption, "write", note("adopt", Path("new")))
     monkeypatch.setattr(BundleAudit, "verdict", lambda *_: Status.PASS)
     for module, names in WORK.items():
         for name in names:
@@ -529,7 +531,7 @@ ORDINARY = {
 }
 ORDINARY |= {"tracking": None, "device": "cpu", "fold": "0", "model_names": "m", "surrogate": "models/model_vaft.pt"}
 ORDINARY |= {"checkpoint": "models/model.pt", "dataset": "decathlon", "table": "table1", "cases": "3", "classes": None}
-ORDINARY |= {"recipe": "pgd", "start": "models/model.pt", "output": "new"}
+ORDINARY |= {"recipe": "pgd", "start": "models/model.pt", "output": "new", "value_range": "0,1"}
 KINDS = {"text": ["new", "größe", "a b", "x#1"], "number": ["3", "7"], "true|false": ["true", "False", "no"]}
 IDS = {"--seed": "3", "--num_workers": "1", "--roi_size": "[8,8,8]", "--eps": "$1 / 255", "--overlap": "0.25"}
 ODD = ["", "$x", "@seed", "%a.json#b", "a#b", "::", "#", "1e3", "None", "nan", "-1", "1e999", "9" * 500, "[" * 300]

@@ -85,9 +85,8 @@ def copy_tree(bundle: Path, target: Path, left_out: tuple[str, ...] = ()) -> Pat
 
 
 def overlay_folder() -> Path:
-    """Return the folder of the overlays that all bundles share, or one that holds them as files."""
-    found = [root / OVERLAYS for root in _roots() if (root / OVERLAYS).is_dir()]
-    return found[0] if found else shipped_bundle(shipped_names()[0]) / "configs"
+    """Return a folder that holds the overlays that all bundles share, as files or as links."""
+    return shipped_bundle(shipped_names()[0]) / "configs"
 
 
 def _roots() -> list[Path]:
