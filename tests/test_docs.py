@@ -13,7 +13,7 @@ from vafa_monai.runs.override import merged_config, require_known
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["attacks", "audit", "share", "tutorial", "hardening", "scale", "how_to", "design", "conventions"]
-READ_ONLY = ["benchmarks", "monai_label", "nnunet"]  # pages whose commands take long or other programs
+READ_ONLY = ["any_model", "benchmarks", "monai_label", "nnunet"]  # pages whose commands take long or other programs
 SRUN = """#!/bin/sh
 # A stand-in: once a node, here two on this machine; the first failure is the exit code.
 SLURM_NODEID=0 "$@" & first=$!

@@ -39,7 +39,8 @@ def build_subject(trained_network, other_network, session_cases):
             "name": "plain",
             "checkpoint": {"path": "m.pt", "sha256": "0" * 64},
         }
-        return AuditedModel(network or trained_network, changes.pop("cases", cases), CLASSES, **about | changes)
+        cases, classes = changes.pop("cases", cases), changes.pop("classes", CLASSES)
+        return AuditedModel(network or trained_network, cases, classes, **about | changes)
 
     return build
 

@@ -19,7 +19,7 @@ from vafa_monai.attacks.threat import threat_of
 from vafa_monai.audit import CHECKS, Measured, Status
 from vafa_monai.audit import network_checks as gradient_checks
 from vafa_monai.audit.audit_attacks import headline, longer_attack
-from vafa_monai.audit.clean_checks import check_black_box, check_controls, check_transfer
+from vafa_monai.audit.clean_checks import check_black_box, check_clean, check_controls, check_transfer
 from vafa_monai.audit.data_checks import check_metrics, check_splits, check_statistics, check_survival
 from vafa_monai.audit.network_checks import (
     check_determinism,
@@ -443,3 +443,72 @@ def test_network_that_gives_nan_is_no_pass(broken):
 def test_question_that_cannot_be_asked_is_skipped(check, changes, sentence, build_subject):
     finding = check(build_subject(**changes))
     assert (finding.status, finding.sentence) == (Status.SKIP, sentence)
+
+
+# Overlapping regions under a sigmoid
+
+
+class Regions(nn.Module):
+    """The trained network, asked of two regions that overlap: any organ, and the bright one."""
+
+    def __init__(self, network, after=lambda logits: logits):
+        super().__init__()
+        self.network, self.after = network, after
+
+    def forward(self, volume):
+        none, gray, bright = self.network(volume).split(1, dim=1)
+        organ = torch.logsumexp(torch.cat([gray, bright], 1), 1, keepdim=True) - none
+        alone = bright - torch.logsumexp(torch.cat([none, gray], 1), 1, keepdim=True)
+        return self.after(torch.cat([organ, alone], 1))
+
+
+@pytest.fixture(scope="session")
+def build_regions(build_subject, trained_network, other_network):
+    """Return what makes a subject of a network of regions."""
+
+    def build(**changes):
+        given = build_subject().cases
+        cases = [dataclasses.replace(one, label=torch.cat([one.label > 0, one.label > 1], 1).long()) for one in given]
+        about = {"cases": cases, "classes": ("organ", "bright"), "output": "sigmoid"}
+        return build_subject(Regions(trained_network, **changes), surrogate=Regions(other_network), **about)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def regions(build_regions):
+    """Regions of the model that passes."""
+    return build_regions()
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: f"{check.id}-{check.name}")
+def test_regions_that_overlap_pass(check, regions):
+    finding = check.run(regions)
+    assert finding.status == Status.PASS, finding.sentence
+
+
+def test_regions_are_measured_each_by_itself(regions):
+    dice = [[one.dice[1].item(), one.dice[2].item()] for one in regions.clean]
+    assert regions.classes == ("background", "organ", "bright")
+    for case, found in zip(regions.cases, dice, strict=True):
+        yes = regions.logits(case.image) > 0
+        both = (yes & (case.label > 0)).sum((0, 2, 3, 4))
+        sizes = yes.sum((0, 2, 3, 4)) + case.label.sum((0, 2, 3, 4))
+        assert found == pytest.approx((2 * both / sizes).tolist())
+
+
+REGIONS = torch.tensor([-1.0, 1.0]).view(1, 2, 1, 1, 1)
+BROKEN_REGIONS = {
+    "probabilities": (check_logits, torch.sigmoid, "numbers from 0 to 1, as a sigmoid gives them"),
+    "no gradient": (check_gradient, KillGradient.apply, "100.0% of the gradient is zero"),
+    "regions swapped": (check_clean, lambda logits: logits.flip(1), "the classes are swapped"),
+    "bright everywhere": (check_clean, lambda logits: logits * 0 + REGIONS, "one class everywhere does better"),
+    "large logits": (check_gradient, lambda logits: 1000 * logits, "median logit margin"),
+}
+
+
+@pytest.mark.parametrize(("check", "after", "words"), BROKEN_REGIONS.values(), ids=BROKEN_REGIONS)
+def test_broken_twin_of_regions_is_caught(check, after, words, build_regions):
+    finding = check(build_regions(after=after))
+    assert finding.status == Status.FAIL, finding.sentence
+    assert words in finding.sentence

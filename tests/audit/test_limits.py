@@ -25,6 +25,7 @@ from vafa_monai.audit.strength_checks import (
     check_zero_budget,
 )
 from vafa_monai.audit.unseen_checks import check_unseen
+from vafa_monai.losses import Output
 
 EPS = 4 / 255
 SETTINGS = AuditSettings(eps=EPS, restarts=3, eps_curve=(0, 0.2, 0.5, 1), steps_curve=(1, 2, 4), block_size=(4, 4, 4))
@@ -34,6 +35,7 @@ class Given:
     """A subject whose attacks leave what is given, case by case; any other attack leaves ``clean``."""
 
     surrogate, measured, value_range, width = "another", (), (0.0, 1.0), 1.0
+    common, output = {"value_range": (0.0, 1.0)}, Output()
 
     def __init__(self, *left, clean=(0.9, 0.9, 0.9), losses=None, settings=SETTINGS, sizes=(), shape=(8, 8, 8)):
         self.left, self.losses, self.settings, self.sizes = left, losses or {}, settings, sizes

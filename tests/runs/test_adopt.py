@@ -125,7 +125,8 @@ def foreign(tmp_path):
         (bundle / "configs" / "metadata.json").write_text(json.dumps(metadata))
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            torch.save(UNet(3, 1, 3, channels=(4, 8), strides=(2,)).state_dict(), bundle / "models" / "model.pt")
+            network = UNet(3, 1, config.get("network_def", NETWORK)["out_channels"], channels=(4, 8), strides=(2,))
+            torch.save(network.state_dict(), bundle / "models" / "model.pt")
         return bundle
 
     return write
@@ -146,8 +147,9 @@ def changed(**values):
 def own_dice(bundle, data):
     """What the evaluation of the bundle itself says."""
     parser = ConfigParser(ConfigParser.load_config_file(str(next((bundle / "configs").glob("train.*")))))
+    parser["network_def"].pop("img_size", None)  # which no class here takes
     parser["bundle_root"], parser["dataset_dir"] = str(bundle), str(data)
-    evaluator = parser.get_parsed_content("validate#evaluator")
+    evaluator = parser.get_parsed_content("judge" if "judge" in parser else "validate#evaluator")
     evaluator.run()
     return evaluator.state.metrics["val_mean_dice"]
 
@@ -164,7 +166,47 @@ def adopted(bundle, data, **settings):
     return job.write(), lines
 
 
+def flat_ids():
+    """The same evaluation with ids of another taste, and none in a group."""
+    config = changed()
+    validate, train = config.pop("validate"), config.pop("train")
+    config["net"] = config.pop("network")
+    config |= {
+        "picture": "$monai.utils.CommonKeys.IMAGE",
+        "transforms": train["deterministic_transforms"],
+        "held_out": "$[{@picture: i, 'label': l} for i, l in zip(@images[-2:], @labels[-2:])]",
+        "eval_transforms": {"_target_": "Compose", "transforms": "@transforms"},
+        "eval_dataset": {**validate["dataset"], "data": "@held_out", "transform": "@eval_transforms"},
+        "loader": {**validate["dataloader"], "dataset": "@eval_dataset"},
+        "sliding": validate["inferer"],
+        "post": train["postprocessing"],
+        "load": [{**validate["handlers"][0], "load_dict": "$dict(model=@net)"}],
+    }
+    named = {"val_data_loader": "@loader", "network": "@net", "inferer": "@sliding", "postprocessing": "@post"}
+    return config | {"judge": {**validate["evaluator"], **named, "val_handlers": "@load"}, "run": ["$@judge.run()"]}
+
+
+def sigmoid(post, label="torch.cat([x >= 1, x >= 2]).float()", channels=2):
+    """The same evaluation of channels that say yes or no, from overlapping regions of the label."""
+    regions = {"_target_": "Lambdad", "keys": "label", "func": f"$lambda x: {label}"}
+    config = changed(
+        network_def={**NETWORK, "out_channels": channels},
+        train__deterministic_transforms=[*LOAD, SCALE, regions],
+        train__postprocessing={"_target_": "Compose", "transforms": post},
+        validate__evaluator__key_val_metric={"val_mean_dice": METRIC},
+    )
+    return config | {"imports": [*config["imports"], "$import torch"]}
+
+
+YES = {"_target_": "Activationsd", "keys": "pred", "sigmoid": True}
+ABOVE = {"_target_": "AsDiscreted", "keys": "pred", "threshold": 0.5}
+FORGET = {"_target_": "ToNumpyd", "keys": BOTH}
 FORMS = {
+    "ids without groups": (flat_ids(), "json"),
+    "overlapping regions": (sigmoid([YES, ABOVE]), "json"),
+    "one channel": (sigmoid([YES, ABOVE], "(x >= 1).float()", 1), "json"),
+    "files forgotten": (changed(train__deterministic_transforms=[*LOAD, SCALE, FORGET]), "json"),
+    "argument of an older MONAI": (changed(network_def={**NETWORK, "img_size": [16, 16, 16]}), "json"),
     "json": (FOREIGN, "json"),
     "yaml": (FOREIGN, "yaml"),
     "transforms by an expression": (
@@ -184,17 +226,22 @@ FORMS = {
 
 @pytest.mark.parametrize(("config", "form"), FORMS.values(), ids=FORMS)
 def test_adopted_bundle_gives_the_figures_of_the_bundle_itself(config, form, foreign, data):
-    bundle = foreign(config, form=form)
+    channels = config["network_def"]["out_channels"]
+    names = {str(number): f"class {number}" for number in range(channels)}
+    outputs = {"pred": {"channel_def": names}}
+    bundle = foreign(config, {**METADATA, "network_data_format": {"outputs": outputs}}, form=form)
     before = {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
     wanted = own_dice(bundle, data)
     copy, _ = adopted(bundle, data)
-    for attack, most in (("identity", 1e-4), ("pgd", 1.0)):
+    found = {}
+    for attack in ("identity", "pgd"):
         run = BundleRun(bundle=copy, overlays=["evaluate", f"attacks/{attack}"], overrides={"attack_steps": 2})
-        state = run.run("validate#evaluator")
-        assert abs(state.metrics["val_mean_dice"] - wanted) <= most
+        found[attack] = run.run("validate#evaluator").metrics["val_mean_dice"]
         result = json.loads((copy / "eval" / "results" / "model" / f"{attack}.json").read_text())
         assert [case["case"] for case in result["cases"]] == ["case_1", "case_2"]
-        assert result["classes"] == ["background", "left", "right"]
+        assert result["classes"] == [*["background"] * (len(names) < 3), *names.values()]
+    assert found["identity"] == pytest.approx(wanted, abs=1e-4)
+    assert found["pgd"] < wanted
     assert {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()} == before
 
 
@@ -204,7 +251,7 @@ REFUSED = {
     "no ids": (
         {"imports": [], "bundle_root": "."},
         METADATA,
-        r"bundle must have network_def, .*, got no \['network_def', ",
+        "bundle must have one object in its configs/train whose _target_ ends with Evaluator, or validate#evaluator",
     ),
     "two dimensions": (
         changed(train__deterministic_transforms=[*LOAD[:2], {"_target_": "SqueezeDimd", "keys": BOTH, "dim": 0}]),
@@ -214,7 +261,7 @@ REFUSED = {
     "sigmoid": (
         changed(validate__postprocessing={"_target_": "Compose", "transforms": [SIGMOID]}),
         METADATA,
-        "network must give a softmax over classes, got 3 channels under a sigmoid",
+        "labels must have 3 channels under a sigmoid of 3, got 1 after preprocessing",
     ),
     "no names": (
         FOREIGN,
@@ -250,6 +297,7 @@ def test_findings_say_where_they_are_from(foreign, data):
     _, lines = adopted(foreign(), data)
     assert lines == [
         "classes: ['background', 'left', 'right'] (channel_def of configs/metadata.json)",
+        "output: softmax (postprocessing and labels)",
         "value_range: [0.0, 1.0] (ScaleIntensityRanged)",
         "roi_size: [16, 16, 16] (validate#inferer)",
     ]

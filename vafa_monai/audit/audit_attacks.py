@@ -40,7 +40,7 @@ def voxel_attack(subject: AuditedModel, eps: float | None = None, steps: int | N
     settings = subject.settings
     eps = settings.eps if eps is None else eps
     if eps == 0:
-        return Identity(value_range=subject.value_range)
+        return Identity(**subject.common)
     with _meant():
         return PGD(
             eps=eps,
@@ -48,7 +48,7 @@ def voxel_attack(subject: AuditedModel, eps: float | None = None, steps: int | N
             iterate="best",
             random_start=seed > 0,
             seed=seed,
-            value_range=subject.value_range,
+            **subject.common,
         )
 
 
@@ -59,7 +59,7 @@ def longer_attack(subject: AuditedModel, steps: int) -> Attack:
     """
     settings = subject.settings
     if settings.eps == 0:
-        return Identity(value_range=subject.value_range)
+        return Identity(**subject.common)
     own = STEP_SHARE * settings.eps / settings.steps
     with _meant():
         return PGD(
@@ -67,7 +67,7 @@ def longer_attack(subject: AuditedModel, steps: int) -> Attack:
             steps=steps,
             step_size=None if steps == settings.steps else own,  # that which PGD chooses: one and the same run
             iterate="best",
-            value_range=subject.value_range,
+            **subject.common,
         )
 
 
@@ -78,8 +78,8 @@ def box_attack(subject: AuditedModel, q_max: float | None = None, edge: int | No
         q_max=settings.q_max if q_max is None else q_max,
         block_size=settings.block_size if edge is None else (edge,) * 3,
         steps=settings.steps,
-        loss_function=MaskedCrossEntropyLoss(balanced=True),
-        value_range=subject.value_range,
+        loss_function=MaskedCrossEntropyLoss(balanced=True, output=subject.output),
+        **subject.common,
     )
 
 
@@ -94,7 +94,7 @@ def ensemble(subject: AuditedModel) -> AttackEnsemble:
             steps=settings.steps,
             queries=settings.queries,
             seed=settings.seed,
-            value_range=subject.value_range,
+            **subject.common,
         )
 
 
@@ -116,8 +116,7 @@ def unbounded(subject: AuditedModel) -> tuple[Attack, Attack]:
 
     The first may end where every voxel is wrong in an organ that it does not belong to, which still overlaps.
     """
-    common: dict[str, Any] = {"eps": 1, "steps": UNBOUNDED_STEPS * subject.settings.steps}
-    common["value_range"] = subject.value_range
+    common: dict[str, Any] = {"eps": 1, "steps": UNBOUNDED_STEPS * subject.settings.steps, **subject.common}
     with _meant():
-        away = APGD(loss_function=MaskedCrossEntropyLoss(balanced=True), **common)
+        away = APGD(loss_function=MaskedCrossEntropyLoss(balanced=True, output=subject.output), **common)
         return away, Emptied(attack=APGD(targeted=True, **common))

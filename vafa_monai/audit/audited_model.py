@@ -23,7 +23,7 @@ from vafa_monai.audit.setting import AuditSettings
 from vafa_monai.inferers.inferred_network import PassCounter, evaluating
 from vafa_monai.inferers.whole_network import whole_network
 from vafa_monai.losses.consistency import dice_ce
-from vafa_monai.losses.output import class_indices, require_channels
+from vafa_monai.losses.output import Output, class_indices, require_channels, yes_or_no
 
 __all__ = [
     "SLACK",
@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 SLACK = 1e-5  # of the width: float32
+SOFTMAX = Output()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,11 +50,12 @@ class AuditCase:
     Args:
         name: its name.
         image: volume ``(1, C, H, W, D)``.
-        label: class indices ``(1, 1, H, W, D)``, which attacks get.
+        label: class indices ``(1, 1, H, W, D)``, which attacks get; 0 and 1 of ``(1, channels, H, W, D)`` under a
+            sigmoid.
         spacing: edges of a voxel, in mm.
         postprocessing: makes of logits ``(1, classes, H, W, D)`` the one-hot prediction and truth that are compared,
-            both ``(1, classes, ...)``, such as those in the grid of the files; ``None`` compares the largest logit with
-            ``label`` in the grid of the network.
+            both ``(1, classes, ...)``, such as those in the grid of the files; ``None`` compares the predicted classes
+            with ``label`` in the grid of the network.
     """
 
     name: str
@@ -62,16 +64,17 @@ class AuditCase:
     spacing: tuple[float, ...] = (1.0, 1.0, 1.0)
     postprocessing: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
 
-    def masks(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Return one-hot prediction and truth ``(1, classes, ...)`` of logits ``(1, classes, H, W, D)``."""
+    def masks(self, logits: Tensor, output: Output = SOFTMAX) -> tuple[Tensor, Tensor]:
+        """Return masks of prediction and truth ``(1, classes, ...)`` of logits ``(1, classes, H, W, D)``."""
         if self.postprocessing is not None:
             return self.postprocessing(logits)
-        classes = torch.arange(logits.shape[1], device=logits.device).view(1, -1, 1, 1, 1)
-        return logits.argmax(1, keepdim=True) == classes, self.label == classes
+        channels = logits.shape[1]
+        return output.masks(output.predict(logits), channels), output.masks(self.label, channels)
 
-    def dice(self, logits: Tensor) -> Tensor:
-        """Return the DSC of every class, ``(classes,)``: that of MONAI, NaN for a class absent from the truth."""
-        return compute_dice(*self.masks(logits))[0]
+    def dice(self, logits: Tensor, output: Output = SOFTMAX) -> Tensor:
+        """Return the DSC of every class, background first: that of MONAI, NaN for a class absent from the truth."""
+        found = compute_dice(*self.masks(logits, output))[0]
+        return torch.stack(output.background_first(list(found), found.new_tensor(math.nan)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -128,7 +131,7 @@ class AuditedModel:
     Args:
         network: maps windows to logits.
         cases: cases to attack, in the grid and intensities of the network.
-        classes: names of the classes, background first.
+        classes: names of the classes, under a softmax with the background first.
         name: label of the model.
         checkpoint: ``path`` and ``sha256`` of the weights, if they are of a file.
         inferer: MONAI inferer that the model is deployed with; ``None`` calls the network.
@@ -137,6 +140,7 @@ class AuditedModel:
         surrogate: another network of the same task, for transfer attacks; without it that check is skipped.
         splits: content hashes of the images of each part of the data, by name, such as ``"training"`` and ``"test"``.
         measured: results of the same weights that lie beside the audit.
+        output: what the channels of logits and labels mean, see :class:`vafa_monai.losses.Output`.
         batch_size: number of cases that are attacked together, if they have one shape. A small network is far faster
             on the CPU with two than with one.
         progress: told, as one line, what is run.
@@ -160,6 +164,7 @@ class AuditedModel:
         surrogate: nn.Module | None = None,
         splits: Mapping[str, Sequence[str]] | None = None,
         measured: Sequence[Measured] = (),
+        output: Output | str = "softmax",
         batch_size: int = 1,
         progress: Callable[[str], None] | None = None,
     ) -> None:
@@ -168,11 +173,13 @@ class AuditedModel:
         names = [case.name for case in cases]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"cases must be at least one, of different names, got {names!r}.")
+        self.output, self.channels = Output.of(output), len(classes)
         for case in cases:
-            _require_label(case, len(classes))
+            _require_label(case, self.channels, self.output)
         if not any(case.label.any() for case in cases):
             raise ValueError("cases must show a class beside the background, got labels of background alone.")
-        self.network, self.cases, self.classes, self.inferer = network, tuple(cases), tuple(classes), inferer
+        self.network, self.cases, self.inferer = network, tuple(cases), inferer
+        self.classes = tuple(self.output.background_first(list(classes), "background"))
         self.name, self.checkpoint = name, checkpoint
         self.settings = AuditSettings() if settings is None else settings
         self.value_range = require_range("value_range", value_range)
@@ -180,6 +187,11 @@ class AuditedModel:
         self.batch_size, self.progress = batch_size, progress
         self.cost = {"forward": 0, "backward": 0}
         self._outcomes: dict[str, tuple[AttackOutcome, ...]] = {}
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """What every attack on the model is told of it."""
+        return {"value_range": self.value_range, "output": self.output}
 
     @property
     def width(self) -> float:
@@ -194,7 +206,7 @@ class AuditedModel:
     @property
     def clean(self) -> tuple[AttackOutcome, ...]:
         """The cases as they are."""
-        return self.outcomes(Identity(value_range=self.value_range))
+        return self.outcomes(Identity(**self.common))
 
     def pipeline(self, network: nn.Module | None = None) -> nn.Module:
         """Return what the inferer makes of a network, differentiable; by default of the audited one."""
@@ -213,7 +225,7 @@ class AuditedModel:
             logits: Tensor = whole(volume)
         self._count(passes)
         if isinstance(logits, Tensor):
-            require_channels(logits.shape[1], len(self.classes))
+            require_channels(logits.shape[1], self.channels, self.output)
             if not logits.isfinite().all():
                 raise ValueError("network must return finite logits, got NaN or infinite ones; check its weights.")
         return logits
@@ -231,7 +243,7 @@ class AuditedModel:
         except TypeError:  # no tensor, which is for a check to find
             return
         if isinstance(logits, Tensor):
-            require_channels(logits.shape[1], len(self.classes))
+            require_channels(logits.shape[1], self.channels, self.output)
 
     def outcomes(self, attack: Attack, keep: bool = False) -> tuple[AttackOutcome, ...]:
         """Return what ``attack`` does to every case, in their order; the second time without running it again.
@@ -283,8 +295,8 @@ class AuditedModel:
             change = ((volume - case.image).double() / self.width).abs() if fits else None
             yield AttackOutcome(
                 case=case.name,
-                dice=case.dice(logits),
-                loss=dice_ce()(logits, case.label).item(),
+                dice=case.dice(logits, self.output),
+                loss=dice_ce(self.output)(logits, case.label).item(),
                 linf=math.inf if change is None else change.max().item(),
                 rms=math.inf if change is None else change.square().mean().sqrt().item(),
                 sound=fits and self._is_sound(volume, case.image),
@@ -302,12 +314,13 @@ class AuditedModel:
         self.cost = {way: windows + getattr(passes, way) for way, windows in self.cost.items()}
 
 
-def _require_label(case: AuditCase, classes: int) -> None:
-    """Refuse a label that is no single channel of class indices in the grid of its image."""
-    expected = (len(case.image), 1, *case.image.shape[2:])
+def _require_label(case: AuditCase, channels: int, output: Output) -> None:
+    """Refuse a label that is no single channel of class indices, or no regions, in the grid of its image."""
+    expected = (len(case.image), channels if output.is_sigmoid else 1, *case.image.shape[2:])
     if case.label.shape != expected:
         raise ValueError(f"label of {case.name} must have shape {expected}, got {tuple(case.label.shape)}.")
-    class_indices(case.label, classes, name=f"label of {case.name}")
+    name = f"label of {case.name}"
+    _ = yes_or_no(case.label, name) if output.is_sigmoid else class_indices(case.label, channels, name)
 
 
 def _stacked(cases: Sequence[AuditCase]) -> tuple[Tensor, Tensor]:

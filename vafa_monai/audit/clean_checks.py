@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -26,6 +26,7 @@ from vafa_monai.audit.audited_model import (
     scored,
 )
 from vafa_monai.inferers.inferred_network import evaluating
+from vafa_monai.losses.output import Output
 
 __all__ = ["CLEAN_CHECKS", "CONTROL_CHECKS"]
 
@@ -72,18 +73,18 @@ def _gaps(subject: AuditedModel, clean: float) -> Iterator[tuple[str, float]]:
         known = [there - here for there, here in pairs if not math.isnan(there - here)]
         if measured.name == CLEAN_RESULT and known:
             yield "measured", abs(sum(known) / len(known))
-    counts, mirrored = [], defaultdict(list)
+    counts, mirrored, output = [], defaultdict(list), subject.output
     for case in subject.cases:
         logits = subject.logits(case.image)
-        counts.append(_counts(*case.masks(logits)))
+        counts.append(Overlaps.of(*case.masks(logits, output)))
         for dims in PLANES:
-            mirrored[dims].append(case.dice(logits.flip(dims)))
-    yield "classes", _best_assignment(counts) - clean
-    yield "constant", LESS + _best_constant(counts) - clean
+            mirrored[dims].append(case.dice(logits.flip(dims), output))
+    yield "classes", _best_assignment(counts, output) - clean
+    yield "constant", LESS + _best_constant(counts, output) - clean
     tried = scored(subject.clean)[:CASES]
     few, before = [case for case in subject.cases if case.name in {one.case for one in tried}], mean_dice(tried)
     for name, (change, back) in _other_inputs(subject).items():
-        yield name, _mean([one.dice(back(subject.logits(change(one.image)))) for one in few]) - before
+        yield name, _mean([one.dice(back(subject.logits(change(one.image))), output) for one in few]) - before
     for dims, dice in mirrored.items():
         yield f"mirroring axes {dims} of the label alone", _mean(dice) - clean
 
@@ -93,36 +94,52 @@ def _mean(dice: Sequence[Tensor]) -> float:
     return torch.stack([one[1:].nanmean() for one in dice]).nanmean().item()
 
 
-def _counts(pred: Tensor, truth: Tensor) -> Tensor:
-    """Return the number of voxels of every channel and class, ``(channels, classes)``, of one-hot masks."""
-    classes = truth.shape[1]
-    pairs = pred.int().argmax(1).flatten() * classes + truth.int().argmax(1).flatten()
-    return torch.bincount(pairs, minlength=classes * classes).view(classes, classes).double()
+@dataclass(frozen=True)
+class Overlaps:
+    """How many voxels of a case are in every channel of the prediction and in every class of the truth.
+
+    Args:
+        both: ``(channels, classes)``, in both.
+        predicted: ``(channels,)``.
+        true: ``(classes,)``.
+        voxels: all voxels of the case.
+    """
+
+    both: Tensor
+    predicted: Tensor
+    true: Tensor
+    voxels: int
+
+    @classmethod
+    def of(cls, pred: Tensor, truth: Tensor) -> Overlaps:
+        """Count the voxels of masks ``(1, channels, ...)``."""
+        pred, truth = (mask[0].flatten(1) > 0 for mask in (pred, truth))
+        both = torch.stack([(pred & organ).sum(1) for organ in truth], dim=1).double()
+        return cls(both, pred.sum(1).double(), truth.sum(1).double(), truth.shape[1])
+
+    def dice(self) -> Tensor:
+        """Return the DSC of every channel as every class, NaN for a class that is not there."""
+        sizes = self.predicted[:, None] + self.true
+        return (2 * self.both / sizes).masked_fill(self.true == 0, math.nan)
 
 
-def _best_assignment(counts: Sequence[Tensor]) -> float:
+def _best_assignment(counts: Sequence[Overlaps], output: Output) -> float:
     """Return the DSC of the organs under the best order of all channels; an organ that no case has is left out."""
-    tables = torch.stack([_table(pairs) for pairs in counts])
-    mean = tables.nanmean(0)
-    known = mean.nan_to_num(0.0)
-    rows, columns = linear_sum_assignment(-known[:, 1:].cpu().numpy())
-    order = dict(zip((columns + 1).tolist(), rows.tolist(), strict=True))
-    picked = torch.stack([tables[:, channel, organ] for organ, channel in order.items()], dim=1)
+    tables = output.foreground(torch.stack([pairs.dice() for pairs in counts]))
+    known = tables.nanmean(0).nan_to_num(0.0)
+    rows, columns = linear_sum_assignment(-known.cpu().numpy())
+    picked = tables[:, rows.tolist(), columns.tolist()]
     return picked.nanmean(1).nanmean().item()
 
 
-def _table(pairs: Tensor) -> Tensor:
-    """Return the DSC of every channel as every class, ``(channels, classes)``, NaN for a class that is not there."""
-    sizes = pairs.sum(1, keepdim=True) + pairs.sum(0, keepdim=True)
-    return (2 * pairs / sizes).masked_fill(pairs.sum(0, keepdim=True) == 0, math.nan)
-
-
-def _best_constant(counts: Sequence[Tensor]) -> float:
-    """Return the DSC of the organs if every voxel is of the class for which that is highest."""
-    shares = torch.stack([pairs.sum(0) / pairs.sum() for pairs in counts])[:, 1:]
+def _best_constant(counts: Sequence[Overlaps], output: Output) -> float:
+    """Return the DSC of the organs if every voxel is of the class for which that is highest, or in every region."""
+    shares = output.foreground(torch.stack([pairs.true / pairs.voxels for pairs in counts]))
+    dice = 2 * shares / (1 + shares)
+    if output.is_sigmoid:
+        return dice.masked_fill(shares == 0, math.nan).nanmean(1).nanmean().item()
     organs = (shares > 0).sum(1, keepdim=True)
-    rows = 2 * shares / (1 + shares) / organs  # NaN of background alone, which has no DSC
-    return rows.nanmean(0).max().item()
+    return (dice / organs).nanmean(0).max().item()  # NaN of background alone, which has no DSC
 
 
 Change = Callable[[Tensor], Tensor]
@@ -247,7 +264,7 @@ def check_transfer(subject: AuditedModel, white: Attack | None = None) -> CheckR
 def _transferred(subject: AuditedModel, surrogate: nn.Module) -> list[AttackOutcome]:
     """Attack the other model, and show the volumes to this one."""
     whole, settings = subject.pipeline(surrogate), subject.settings
-    attack = TransferPGD(eps=settings.eps, steps=settings.steps, seed=settings.seed, value_range=subject.value_range)
+    attack = TransferPGD(eps=settings.eps, steps=settings.steps, seed=settings.seed, **subject.common)
     with evaluating(whole):
         volumes = [attack(case.image, case.label, whole) for case in subject.cases]
     return subject.judged(subject.cases, volumes)
@@ -256,7 +273,7 @@ def _transferred(subject: AuditedModel, surrogate: nn.Module) -> list[AttackOutc
 def _controls(subject: AuditedModel, found: Sequence[AttackOutcome]) -> dict[str, Attack]:
     """Return noise of the size of the change, and compression as coarse as the attacks may make it."""
     settings = subject.settings
-    common: dict[str, Any] = {"value_range": subject.value_range}
+    common = subject.common
     rms = sum(outcome.rms for outcome in found) / len(found)
     blocks = {**common, "block_size": settings.block_size}
     return {

@@ -31,7 +31,8 @@ def check_determinism(subject: AuditedModel) -> CheckResult:
     first, *others = (subject.logits(subject.cases[0].image) for _ in range(PASSES))
     spread = first.std().item() or 1.0
     difference = max((other - first).abs().max().item() for other in others) / spread
-    changed = max((other.argmax(1) != first.argmax(1)).sum().item() for other in others)
+    predict = subject.output.predict
+    changed = max((predict(other) != predict(first)).any(1).sum().item() for other in others)
     good = difference <= NOISE
     return CheckResult(
         status=Status.PASS if good else Status.FAIL,
@@ -48,7 +49,7 @@ def check_logits(subject: AuditedModel) -> CheckResult:
     with evaluating(whole):
         volume = subject.cases[0].image.clone().requires_grad_()
         logits: Any = whole(volume)
-    kind = _kind(logits, len(subject.classes))
+    kind = _kind(logits, subject.channels)
     return CheckResult(
         status=Status.FAIL if kind else Status.PASS,
         sentence=f"The network returns {kind or 'logits in one tensor'}.",
@@ -59,7 +60,7 @@ def check_untouched(
     subject: AuditedModel, attack: Callable[[Tensor, Tensor, nn.Module], Tensor] | None = None
 ) -> CheckResult:
     """S21: an attack leaves weights, buffers, gradients, and train or eval mode as they were."""
-    attack = attack or PGD(eps=subject.settings.eps, steps=2, value_range=subject.value_range)
+    attack = attack or PGD(eps=subject.settings.eps, steps=2, **subject.common)
     network = subject.network
     volume, label = subject.window(subject.cases[0])
     before = _state(network)
@@ -184,7 +185,7 @@ def check_sliding_window(
 
 def _gradient_facts(subject: AuditedModel, whole: nn.Module, case: AuditCase) -> dict[str, float]:
     """Return what there is to say of the gradient of one case, in float64."""
-    loss_function = dice_ce()
+    loss_function = dice_ce(subject.output)
     volume = case.image.double().requires_grad_()
 
     def loss_at(step: float, direction: Tensor) -> float:
@@ -202,7 +203,7 @@ def _gradient_facts(subject: AuditedModel, whole: nn.Module, case: AuditCase) ->
         steps = [share * subject.width for share in STEPS]
         slopes = [(loss_at(step, direction) - loss_at(-step, direction)) / (2 * step) for step in steps]
         expected = (gradient * direction).sum().item()
-    highest = class_logits(logits.detach(), case.label)[0].topk(2, dim=1).values
+    highest = class_logits(logits.detach(), case.label, output=subject.output)[0].topk(2, dim=1).values
     return {
         "infinite": float((~gradient.isfinite()).sum()),
         "zero": (gradient == 0).double().mean().item(),

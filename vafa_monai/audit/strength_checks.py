@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 
@@ -38,7 +37,7 @@ FEW_STEPS = 2
 
 def check_zero_budget(subject: AuditedModel, attacks: Mapping[str, Attack] | None = None) -> CheckResult:
     """S0: an attack without budget gives back the volume."""
-    common: dict[str, Any] = {"value_range": subject.value_range}
+    common = subject.common
     blocks = {**common, "block_size": subject.settings.block_size}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="eps is 0")  # that is the question
@@ -65,11 +64,11 @@ def check_budget(subject: AuditedModel, attacks: Mapping[str, Attack] | None = N
     """S1: every attacked volume is finite, inside the intensities, and inside the budget of its attack."""
     settings = subject.settings
     quantization = VAFA.preset(
-        "audit", q_max=settings.q_max, block_size=settings.block_size, steps=FEW_STEPS, value_range=subject.value_range
+        "audit", q_max=settings.q_max, block_size=settings.block_size, steps=FEW_STEPS, **subject.common
     )
     attacks = attacks or {
         "voxels": voxel_attack(subject),
-        "voxels, l2": PGD(eps=settings.eps, norm="l2", steps=FEW_STEPS, value_range=subject.value_range),
+        "voxels, l2": PGD(eps=settings.eps, norm="l2", steps=FEW_STEPS, **subject.common),
         "coefficients": box_attack(subject, settings.q_max),
         "quantization": quantization,
     }

@@ -99,7 +99,7 @@ def check_unseen(subject: AuditedModel, attacks: Mapping[str, Attack] | None = N
 def _unseen_attacks(subject: AuditedModel) -> dict[str, Attack]:
     """Return attacks that no member of the ensemble is: the other norm, smaller blocks, the published VAFA."""
     settings, smallest = subject.settings, min(subject.settings.block_size)
-    common: dict[str, Any] = {"steps": settings.steps, "value_range": subject.value_range}
+    common: dict[str, Any] = {"steps": settings.steps, **subject.common}
     edges = [edge for edge in SMALL_EDGES if edge < smallest][-1:]
     vafa = VAFA.preset("paper", q_max=settings.q_max, block_size=settings.block_size, **common)
     return {

@@ -10,7 +10,8 @@ from vafa_monai.cli.argument import beside
 from vafa_monai.cli.command import parsed
 from vafa_monai.cli.say import say
 from vafa_monai.label.app import install_app
-from vafa_monai.runs.adopt import Adoption, foreign_config
+from vafa_monai.runs.adopt import Adoption
+from vafa_monai.runs.foreign import foreign_config
 from vafa_monai.runs.shipped import copy_bundle
 from vafa_monai.sharing.archive import MOST_BYTES
 from vafa_monai.sharing.fetch import fetch_bundle

@@ -1,6 +1,7 @@
 """Data of the demo, Synapse, ACDC and the Decathlon, synthetic twins, checks of cases and checkpoints, whole files."""
 
 from vafa_monai.data.acdc import prepare_acdc
+from vafa_monai.data.case import NamedCase
 from vafa_monai.data.check import check_cases, first_cases, written_cases
 from vafa_monai.data.checkpoint import read_checkpoint
 from vafa_monai.data.decathlon import prepare_decathlon
@@ -12,6 +13,7 @@ from vafa_monai.data.synapse import prepare_synapse
 from vafa_monai.data.weights import check_checkpoint, extract_weights, read_weights
 
 __all__ = [
+    "NamedCase",
     "check_cases",
     "check_checkpoint",
     "extract_weights",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 from monai.utils import convert_to_tensor
 
+from vafa_monai.data.case import CASE_NAME
 from vafa_monai.data.files import file_name
 from vafa_monai.data.overlap import require_apart
 from vafa_monai.data.preparation import AFFINE_TOLERANCE
 from vafa_monai.data.volume import displacement, require_whole
+from vafa_monai.losses.output import Output
 
 __all__ = ["check_cases", "first_cases", "written_cases"]
 
@@ -35,6 +38,7 @@ def check_cases(  # noqa: PLR0913 - each is a check of its own
     value_range: Sequence[Any] | None = (0.0, 1.0),
     roi_size: Sequence[int] | None = None,
     in_channels: int | None = None,
+    output: Output | str = "softmax",
     unique_names: bool = False,
     apart: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     exit_on_error: bool = False,
@@ -43,13 +47,15 @@ def check_cases(  # noqa: PLR0913 - each is a check of its own
 
     Args:
         data: cases, dictionaries with the paths ``"image"`` and ``"label"``; a list of paths is stacked to channels.
-        num_classes: number of classes with the background.
+        num_classes: number of classes with the background, or of channels under a sigmoid.
         preprocessing: deterministic transforms of a case. Files are loaded as its ``LoadImaged`` does, or by MONAI's
             own without it; after it intensities, classes and sizes are checked once more.
         value_range: lowest and highest intensity after ``preprocessing``, or such a pair for each channel; ``None``
             allows every finite one.
         roi_size: window of the network in voxels; a smaller volume is refused.
         in_channels: channels that the network takes; an image of any other number after ``preprocessing`` is refused.
+        output: what the channels of the network and of labels mean, see :class:`vafa_monai.losses.Output`. Labels of a
+            sigmoid may be anything in their files; after ``preprocessing`` each channel has 0 or 1.
         unique_names: refuse two images of one file name, but for its ending and case: results could not be told apart.
         apart: parts of the dataset by name that must share no image, by content; what is not here is not compared.
         exit_on_error: end the process with the sentence and exit code 1, as configs do, instead of raising.
@@ -64,10 +70,11 @@ def check_cases(  # noqa: PLR0913 - each is a check of its own
     try:
         _check_list(data, unique_names)
         loader = _loader(preprocessing)
+        meaning = Labels(num_classes, Output.of(output))
         for case in data:
-            _check_loaded(case, loader, num_classes)
+            _check_loaded(case, loader, meaning)
             if preprocessing is not None:
-                _check_preprocessed(case, preprocessing, num_classes, value_range, roi_size, in_channels)
+                _check_preprocessed(case, preprocessing, meaning, value_range, roi_size, in_channels)
         require_apart(apart or {})
     except ValueError as error:
         _fail(error, exit_on_error)
@@ -96,7 +103,7 @@ def written_cases(data: Sequence[Mapping[str, Any]], folder: str | Path) -> list
         >>> written_cases([{"image": "imagesTs/case_03.nii.gz"}], "adv")[0]["native_label"]
         'adv/case_03_native_label.nii.gz'
     """
-    names = [file_name(_files(case["image"])[0]) for case in data]
+    names = [case.get(CASE_NAME) or file_name(_files(case["image"])[0]) for case in data]
     kinds = ("image", "label", "native_label")
     return [{kind: str(Path(folder) / f"{name}_{kind}.nii.gz") for kind in kinds} for name in names]
 
@@ -112,7 +119,7 @@ def _check_list(data: Sequence[Mapping[str, Any]], unique_names: bool) -> None:
             if not files or not all(isinstance(file, (str, Path)) for file in files):
                 value = case.get(kind) if isinstance(case, Mapping) else case
                 raise ValueError(f"case must have a path, or a list of them, as {kind!r}, got {value!r}.")
-        name = Path(_files(case["image"])[0]).name
+        name = case.get(CASE_NAME) or Path(_files(case["image"])[0]).name
         stem = (name.removesuffix(".gz").rpartition(".")[0] or name).casefold()
         if unique_names and stem in names:
             both = f"{name!r} twice" if name == names[stem] else f"{names[stem]!r} and {name!r}"
@@ -178,7 +185,7 @@ def _where(case: Mapping[str, Any]) -> str:
     return repr(files[0]) if len(files) == 1 else repr(files)
 
 
-def _check_loaded(case: Mapping[str, Any], loader: Callable[[Any], Any], num_classes: int) -> None:
+def _check_loaded(case: Mapping[str, Any], loader: Callable[[Any], Any], meaning: Labels) -> None:
     """Check what is loaded of a case."""
     image, label = _load(case, loader)
     where = f" for {_where(case)}"
@@ -189,9 +196,11 @@ def _check_loaded(case: Mapping[str, Any], loader: Callable[[Any], Any], num_cla
     if not (finite := torch.isfinite(image)).all():
         raise ValueError(f"image must be finite, got {int((~finite).sum())} NaN or infinite voxels{where}.")
     _require_contrast(image, "", where)
+    if meaning.output.is_sigmoid:
+        return
     if len(label) != 1:
         raise ValueError(f"label must have one channel, got {len(label)}{where}.")
-    _check_classes(label, num_classes, "", where)
+    meaning.check(label, "", where)
 
 
 def _check_place(image: MetaTensor, label: MetaTensor, shape: tuple[int, ...], where: str) -> None:
@@ -220,13 +229,24 @@ def _require_channels(found: int, wanted: int, where: str) -> None:
         raise ValueError(f"image must {rule}, got {found}{where}; the last axis of a 4D file is its channels.")
 
 
-def _check_classes(label: torch.Tensor, num_classes: int, when: str, where: str) -> None:
-    """Check that a label holds classes."""
-    low, high, broken = float(label.min()), float(label.max()), int((label != label.round()).sum())
-    if not (low >= 0 and high < num_classes and not broken):
-        rule = f"hold whole class indices from 0 to {num_classes - 1}{when}"
-        more = f", {broken} of them not whole" if broken else ""
-        raise ValueError(f"label must {rule}, got values from {low:g} to {high:g}{more}{where}.")
+@dataclass(frozen=True)
+class Labels:
+    """What labels may hold: as many classes or channels, and what they mean."""
+
+    num_classes: int
+    output: Output
+
+    def check(self, label: torch.Tensor, when: str, where: str) -> None:
+        """Check that a label holds classes, or 0 and 1 in each channel."""
+        low, high, broken = float(label.min()), float(label.max()), int((label != label.round()).sum())
+        if self.output.is_sigmoid and len(label) != self.num_classes:
+            rule = f"have the {self.num_classes} channels of the network, each 0 or 1{when}"
+            raise ValueError(f"label must {rule}, got {len(label)} channels{where}.")
+        last = 1 if self.output.is_sigmoid else self.num_classes - 1
+        if not (low >= 0 and high <= last and not broken):
+            what = "0 or 1 in each channel" if self.output.is_sigmoid else f"whole class indices from 0 to {last}"
+            more = f", {broken} of them not whole" if broken else ""
+            raise ValueError(f"label must hold {what}{when}, got values from {low:g} to {high:g}{more}{where}.")
 
 
 def _check_range(image: torch.Tensor, value_range: Sequence[Any] | None, when: str, where: str) -> None:
@@ -249,7 +269,7 @@ def _check_range(image: torch.Tensor, value_range: Sequence[Any] | None, when: s
 def _check_preprocessed(
     case: Mapping[str, Any],
     preprocessing: Callable[[Any], Any],
-    num_classes: int,
+    meaning: Labels,
     value_range: Sequence[Any] | None,
     roi_size: Sequence[int] | None,
     in_channels: int | None,
@@ -269,4 +289,4 @@ def _check_preprocessed(
         if tuple(label.shape[1:]) != shape:
             found = tuple(label.shape[1:])
             raise ValueError(f"label must have the shape of its image {shape}{when}, got {found}{where}.")
-        _check_classes(label, num_classes, when, where)
+        meaning.check(label, when, where)

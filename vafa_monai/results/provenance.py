@@ -14,6 +14,7 @@ from monai.utils import CommonKeys, ensure_tuple
 from torch import Tensor
 
 import vafa_monai
+from vafa_monai.data.case import CASE_NAME
 from vafa_monai.data.files import file_name, sha256
 from vafa_monai.metrics.image_quality import QUALITY_NAMES
 from vafa_monai.results.case import SEGMENTATION
@@ -37,12 +38,12 @@ MEANS = ("sw_batch_size", "sw_device", "device", "progress", "cpu_thresh", "buff
 
 
 def case_name(image: Tensor) -> str:
-    """Return the file name of a volume without its endings.
+    """Return the name that a case was given, or the file name of its volume without endings.
 
     Raises:
         ValueError: if the volume does not know its file, or its name has no or unprintable characters.
     """
-    path = _path(image)
+    path = image.meta.get(CASE_NAME) or _path(image) if isinstance(image, MetaTensor) else None
     if path is None:
         raise ValueError("image must know its file, got no metadata; load it with LoadImaged.")
     return _printable(path)
@@ -63,9 +64,11 @@ def listed_names(engine: Any) -> list[str]:
         ValueError: if two of them are equal: one would be taken for the other, or written over it.
     """
     listed = getattr(getattr(getattr(engine.state, "dataloader", None), "dataset", None), "data", None)
-    images = [case.get(CommonKeys.IMAGE) for case in (listed or ()) if isinstance(case, Mapping)]
+    cases = [case for case in (listed or ()) if isinstance(case, Mapping)]
+    names = [_printable(case[CASE_NAME]) for case in cases if CASE_NAME in case]
+    images = [case.get(CommonKeys.IMAGE) for case in cases if CASE_NAME not in case]
     firsts = [image[0] if isinstance(image, (list, tuple)) and image else image for image in images]
-    names = [_printable(image) for image in firsts if isinstance(image, (str, Path))]
+    names += [_printable(image) for image in firsts if isinstance(image, (str, Path))]
     names += [_printable(path) for image in firsts if (path := _path(image)) is not None]
     require_different(names)
     return names
@@ -98,8 +101,8 @@ def listed_files(case: Mapping[str, Any], known: dict[str, str | None]) -> dict[
 
 
 def listed_name(case: Mapping[str, Any]) -> str:
-    """Return the name of a case that is not loaded: that of its image, or of the first one."""
-    return file_name(str(ensure_tuple(case["image"])[0]))
+    """Return the name of a case that is not loaded: its own, or that of its image, or of the first one."""
+    return str(case.get(CASE_NAME) or file_name(str(ensure_tuple(case["image"])[0])))
 
 
 def case_input(clean: Tensor) -> dict[str, Any]:

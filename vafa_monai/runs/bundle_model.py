@@ -36,6 +36,7 @@ CHECKED = {  # what decides whether cases can be attacked, by the arguments of c
     "value_range": "image_range",
     "roi_size": "least_size",
     "in_channels": "image_channels",
+    "output": "output",
 }
 
 
@@ -76,6 +77,11 @@ class BundleModel:
         """Return what a config id stands for."""
         return self.parser.get_parsed_content(name)
 
+    @property
+    def output(self) -> str:
+        """What the channels of the network mean; a bundle that does not say has a softmax."""
+        return str(self.get("output")) if "output" in self.parser else "softmax"
+
     def forget(self) -> None:
         """Let go of the parsed configs and the network in them; they are parsed again when they are asked for."""
         self.__dict__.pop("parser", None)
@@ -114,14 +120,14 @@ class BundleModel:
 
     def _case(self, loaded: Mapping[str, Any]) -> AuditCase:
         """Return one case as a batch of one, which is compared as the evaluation does it."""
-        device, postprocessing = self.get("device"), self.get("validate#postprocessing")
+        device, postprocessing, output = self.get("device"), self.get("validate#postprocessing"), self.output
         case = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in loaded.items()}
         image, label = (convert_to_tensor(case[key], track_meta=True) for key in ("image", "label"))
 
         def masks(logits: Tensor) -> tuple[Tensor, Tensor]:
             found = postprocessing({**case, "pred": MetaTensor(logits[0], affine=image.affine)})
             pred, truth = (torch.as_tensor(found[key])[None] for key in ("pred", "label"))
-            require_one_hot(pred, truth)
+            require_one_hot(pred, truth, output)
             return pred, truth
 
         return AuditCase(
@@ -175,5 +181,6 @@ class BundleModel:
             surrogate=None if surrogate is None else surrogate.network(),
             splits=splits,
             measured=measured,
+            output=self.output,
             batch_size=self.get("val_batch_size"),
         )
