@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from copy import deepcopy
 
@@ -205,6 +206,15 @@ FORMS = {
     "ids without groups": (flat_ids(), "json"),
     "overlapping regions": (sigmoid([YES, ABOVE]), "json"),
     "one channel": (sigmoid([YES, ABOVE], "(x >= 1).float()", 1), "json"),
+    "classes each by itself": (
+        changed(
+            train__postprocessing={
+                "_target_": "Compose",
+                "transforms": [YES, ABOVE, {"_target_": "AsDiscreted", "keys": "label", "to_onehot": 3}],
+            }
+        ),
+        "json",
+    ),
     "files forgotten": (changed(train__deterministic_transforms=[*LOAD, SCALE, FORGET]), "json"),
     "argument of an older MONAI": (changed(network_def={**NETWORK, "img_size": [16, 16, 16]}), "json"),
     "json": (FOREIGN, "json"),
@@ -239,13 +249,13 @@ def test_adopted_bundle_gives_the_figures_of_the_bundle_itself(config, form, for
         found[attack] = run.run("validate#evaluator").metrics["val_mean_dice"]
         result = json.loads((copy / "eval" / "results" / "model" / f"{attack}.json").read_text())
         assert [case["case"] for case in result["cases"]] == ["case_1", "case_2"]
-        assert result["classes"] == [*["background"] * (len(names) < 3), *names.values()]
+        assert result["classes"][-channels:] == [*names.values()]
     assert found["identity"] == pytest.approx(wanted, abs=1e-4)
     assert found["pgd"] < wanted
     assert {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()} == before
 
 
-SIGMOID = {"_target_": "Activationsd", "keys": "pred", "sigmoid": True}
+SOFT, INDICES = FOREIGN["train"]["postprocessing"]["transforms"]
 NO_CLASSES = {**METADATA, "network_data_format": {}}
 REFUSED = {
     "no ids": (
@@ -258,10 +268,10 @@ REFUSED = {
         METADATA,
         r"bundle must have volumes of three dimensions, got images of shape \(20, 18, 22\)|\(21, 18, 22\)",
     ),
-    "sigmoid": (
-        changed(validate__postprocessing={"_target_": "Compose", "transforms": [SIGMOID]}),
+    "labels of another kind": (
+        {**sigmoid([SOFT, INDICES], channels=3)},
         METADATA,
-        "labels must have 3 channels under a sigmoid of 3, got 1 after preprocessing",
+        "labels must have 1 channel under a softmax of 3, got 2 after preprocessing",
     ),
     "no names": (
         FOREIGN,
@@ -291,6 +301,68 @@ def test_what_cannot_be_adopted_is_refused_in_a_sentence_and_nothing_is_written(
     with pytest.raises(ValueError, match=sentence):
         adopted(bundle, data)
     assert not (bundle.parent / "adopted").exists()
+
+
+HEADS = """from torch import nn
+
+
+class Heads(nn.Module):
+    def __init__(self, inside):
+        super().__init__()
+        self.inside = inside
+
+    def forward(self, volume):
+        return {"features": volume.mean((2, 3, 4)), "out": self.inside(volume)}
+
+    def state_dict(self, *args, **kwargs):
+        return self.inside.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, *args, **kwargs):
+        return self.inside.load_state_dict(*args, **kwargs)
+"""
+
+
+def test_network_that_answers_with_a_dictionary_is_asked_for_its_logits(foreign, data, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "scripts", raising=False)
+    plain, _ = adopted(foreign(), data)
+    bundle = plain.parent / "foreign"
+    wanted = own_dice(bundle, data)
+    shutil.rmtree(plain)
+    (bundle / "scripts").mkdir()
+    (bundle / "scripts" / "__init__.py").write_text("")
+    (bundle / "scripts" / "heads.py").write_text(HEADS)
+    heads = changed(network_def={"_target_": "scripts.heads.Heads", "inside": NETWORK})
+    (bundle / "configs" / "train.json").write_text(json.dumps(heads))
+    copy, lines = adopted(bundle, data)
+    assert "network: its logits are ['out'] of what it returns" in lines
+    state = BundleRun(bundle=copy, overlays=["evaluate", "attacks/pgd"], overrides={"attack_steps": 1})
+    assert state.run("validate#evaluator").metrics["val_mean_dice"] < wanted
+    clean = BundleRun(bundle=copy, overlays=["evaluate", "attacks/identity"])
+    assert clean.run("validate#evaluator").metrics["val_mean_dice"] == pytest.approx(wanted, abs=1e-4)
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(foreign, data, tmp_path):
+    twins = tmp_path / "twins"
+    for number in range(3):
+        for kind, name in (("images", "t2"), ("labels", "seg")):
+            target = twins / f"patient_{number}" / f"{name}.nii.gz"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(data / kind / f"case_{number}.nii.gz", target)
+    config = changed(train__deterministic_transforms=[*LOAD, SCALE, FORGET])
+    config["images"] = "$sorted(glob.glob(@dataset_dir + '/*/t2.nii.gz'))"
+    config["labels"] = "$sorted(glob.glob(@dataset_dir + '/*/seg.nii.gz'))"
+    copy, _ = adopted(foreign(config), twins)
+    BundleRun(bundle=copy, overlays=["evaluate", "attacks/identity"]).run("validate#evaluator")
+    result = json.loads((copy / "eval" / "results" / "model" / "identity.json").read_text())
+    assert [case["case"] for case in result["cases"]] == ["patient_1_t2", "patient_2_t2"]
+    assert all(case["files"]["image"] for case in result["cases"])
+
+
+def test_evaluation_that_asks_for_clicks_is_refused(foreign, data):
+    config = changed(validate__evaluator__iteration_update="$lambda engine, batch: batch")
+    with pytest.raises(ValueError, match="bundle must run its network once a case, got an evaluator with an iteration"):
+        adopted(foreign(config), data)
 
 
 def test_findings_say_where_they_are_from(foreign, data):

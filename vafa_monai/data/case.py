@@ -17,7 +17,8 @@ FILE = "filename_or_obj"  # MONAI's
 class NamedCase(Transform):
     """Run the preprocessing of a case; then image and label know their files, and the image the name of the case.
 
-    Caches, and transforms that return arrays, drop what MONAI keeps of a file beside the voxels.
+    Caches, and transforms that return arrays, drop what MONAI keeps of a file beside the voxels. Where one of the two
+    kept its place in space and the other did not, it is that of both.
 
     Args:
         transform: the preprocessing, from a dictionary with the paths ``"image"`` and ``"label"`` to one with volumes.
@@ -36,9 +37,13 @@ class NamedCase(Transform):
     def __call__(self, case: Mapping[str, Any]) -> dict[str, Any]:
         """Return the preprocessed case."""
         found = dict(self.transform(dict(case)))
-        for key in ("image", "label"):
-            found[key] = convert_to_tensor(found[key], track_meta=True)
-            found[key].meta.setdefault(FILE, str(ensure_tuple(case[key])[0]))
+        volumes = {key: convert_to_tensor(found[key], track_meta=True) for key in ("image", "label")}
+        placed = [volume for volume in volumes.values() if FILE in volume.meta]
+        for key, volume in volumes.items():
+            if len(placed) == 1 and volume.shape[1:] == placed[0].shape[1:]:
+                volume.affine = placed[0].affine
+            volume.meta.setdefault(FILE, str(ensure_tuple(case[key])[0]))
+        found.update(volumes)
         if CASE_NAME in case:
             found["image"].meta[CASE_NAME] = str(case[CASE_NAME])
         return found

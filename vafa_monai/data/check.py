@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, MapTransform
 from monai.utils import convert_to_tensor
 
 from vafa_monai.data.case import CASE_NAME
@@ -145,15 +146,19 @@ def _loader(preprocessing: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
     if steps and not any(isinstance(step, LoadImaged) for step in steps):
         return Compose(steps)  # with a loader of its own
     first = list(takewhile(lambda step: isinstance(step, (LoadImaged, EnsureChannelFirstd)), steps))
-    keys = {key for step in first if isinstance(step, LoadImaged) for key in step.keys}
-    placed = {key for step in first if isinstance(step, EnsureChannelFirstd) for key in step.keys}
-    more = [
-        make([key])
-        for make, done in ((LoadImaged, keys), (EnsureChannelFirstd, placed))
-        for key in KINDS
-        if key not in done
-    ]
+    more = []
+    for kind in (LoadImaged, EnsureChannelFirstd):
+        known = [step for step in first if isinstance(step, kind)]
+        for key in sorted({*KINDS} - {key for step in known for key in step.keys}):
+            more.append(_for_key(known[0], key) if known else kind([key]))
     return Compose([*first, *more])
+
+
+def _for_key(step: MapTransform, key: str) -> MapTransform:
+    """Return the same transform of another key, such as of an image that others are joined to."""
+    twin = copy(step)
+    twin.keys = (key,)
+    return twin
 
 
 def _load(case: Mapping[str, Any], loader: Callable[[Any], Any]) -> tuple[MetaTensor, MetaTensor]:

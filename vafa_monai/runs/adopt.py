@@ -23,6 +23,11 @@ SHARED = ("attack.json", "tiles.json", "zscored.json")
 OWN = ("preprocessing", "postprocessing", "inferer")  # what decides a figure, kept as the bundle has it
 GRID = [{"_target_": "CopyItemsd", "keys": "pred", "names": "grid_pred"}]  # in the network's own grid
 CLASSES = [{"_target_": "AsDiscreted", "keys": "grid_pred", "argmax": True}]
+OWN_LABEL = [
+    {"_target_": "DeleteItemsd", "keys": "label"},
+    {"_target_": "CopyItemsd", "keys": "own_label", "names": "label"},
+]
+PLACES = {"ckpt_dir": "$@bundle_root + '/models'", "output_dir": "$@bundle_root + '/eval'"}
 ADAPTER = "vafa_monai.inferers.OutputAdapter"
 
 
@@ -90,7 +95,7 @@ class Adoption:
         Raises:
             ValueError: if the cases contradict it.
         """
-        _, low, high, _ = self.foreign.measured
+        low, high = self.foreign.measured.low, self.foreign.measured.high
         ends, physical, source = self.value_range, None, "--value_range"
         if ends is None:
             ends, physical, source = self.foreign.stated_range
@@ -117,19 +122,18 @@ class Adoption:
         """Return what the overlays ask for, by its config id."""
         classes, of_classes = self.named_classes()
         intensities, of_intensities = self.intensities()
-        output = str(self.foreign.output.kind)
+        output = self._output(classes)
         told = {"classes": of_classes, "output": "postprocessing and labels", "value_range": of_intensities}
         told["roi_size"] = self.foreign.places["inferer"] or "the first case"
         found = {"classes": classes, "output": output, "roi_size": self.foreign.roi_size, **intensities}
         for name, source in told.items():
             self.say(f"{name}: {found[name]} ({source})")
-        shape = self.foreign.measured[0]
         return {
             "adopted": {name: self._part(name) for name in OWN},
             "found_in": told,
             "num_classes": self.channels,
             **found,
-            "image_channels": shape[0],
+            "image_channels": self.foreign.measured.shape[0],
             "block_size": [min(32, size) for size in self.foreign.roi_size],
             "least_size": None,
             "eps": "$4 / 255",
@@ -140,6 +144,13 @@ class Adoption:
             "num_workers": 0,
             "cache_rate": 0.0,
         }
+
+    def _output(self, classes: Sequence[str]) -> Any:
+        """Return what the channels mean, as a config has it; a channel that is called so is the background."""
+        kind = str(self.foreign.output.kind)
+        background = next((number for number, name in enumerate(classes) if name.lower() == "background"), None)
+        usual = background is None if self.foreign.output.is_sigmoid else background in (0, None)
+        return kind if usual else {"_target_": "vafa_monai.losses.Output", "kind": kind, "background": background}
 
     def _part(self, name: str) -> Any:
         """Return the config of a part of the evaluation; without an inferer, the network sees whole volumes."""
@@ -166,12 +177,11 @@ class Adoption:
         config = foreign_config(self.bundle)
         imports = [*config.get("imports", [])]
         imports += [one for one in ("$import glob", "$import os") if one not in imports]
-        defaults = {"ckpt_dir": "$@bundle_root + '/models'", "output_dir": "$@bundle_root + '/eval'", "seed": 0}
-        defaults["device"] = "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')"
-        kept = {"initialize": [], **defaults, **config, **self.overrides}
+        device = "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')"
+        kept = {"initialize": [], "device": device, "seed": 0, **config, **self.overrides}
         validate = {**config.get("validate", {}), "evaluator": self.foreign.part("evaluator")}
         places = {"validate": validate, "imports": imports, "bundle_root": "."}
-        return {**kept, **places, **self.network(), **self.ids()}
+        return {**kept, **places, **PLACES, **self.network(), **self.ids()}
 
     def evaluate_config(self) -> dict[str, Any]:
         """Return the overlay of the evaluation, with the bundle's own processing in it."""
@@ -179,14 +189,21 @@ class Adoption:
         ours = {name: value for name, value in shared.items() if name not in ("native_label", "image_channels")}
         ours.pop("validate#preprocessing#transforms")
         ours.pop("validate#postprocessing#transforms")
-        label = {"_target_": "CopyItemsd", "keys": "label", "names": "native_label"}
+        labels: list[dict[str, Any]] = [{"_target_": "CopyItemsd", "keys": "label", "names": "native_label"}]
+        if self.foreign.one_hot:  # attacks and measures take channels, its own postprocessing indices
+            own_label = {"_target_": "CopyItemsd", "keys": "label", "names": "own_label"}
+            labels = [own_label, {"_target_": "AsDiscreted", "keys": "label", "to_onehot": "@num_classes"}, *labels]
         own = {"_target_": "vafa_monai.data.NamedCase", "transform": "@adopted#preprocessing"}
-        grid = GRID if self.foreign.output.is_sigmoid else [*GRID, *CLASSES]
+        grid = [
+            *GRID,
+            *([] if self.foreign.output.is_sigmoid else CLASSES),
+            *(OWN_LABEL if self.foreign.one_hot else []),
+        ]
         dataset = {"_target_": "Dataset", "data": "@validate#data", "transform": "@validate#preprocessing"}
         return {
             **ours,
             **(read_json(overlay_folder() / "zscored.json", "config") if self.standardized else {}),
-            "validate#preprocessing": {"_target_": "Compose", "transforms": [own, label]},
+            "validate#preprocessing": {"_target_": "Compose", "transforms": [own, *labels]},
             "validate#postprocessing": {"_target_": "Compose", "transforms": [*grid, "@adopted#postprocessing"]},
             "validate#inferer": "@adopted#inferer",
             "validate#dataset": dataset,

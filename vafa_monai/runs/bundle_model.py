@@ -23,6 +23,7 @@ from vafa_monai.audit.setting import AuditSettings
 from vafa_monai.data.check import check_cases
 from vafa_monai.data.files import read_json, sha256
 from vafa_monai.data.weights import read_weights
+from vafa_monai.losses.output import Output
 from vafa_monai.metrics.organ_presence import require_one_hot
 from vafa_monai.results.provenance import case_name, versions
 from vafa_monai.runs.bundle_run import PLACES_AND_MEANS, BundleRun, digest
@@ -78,9 +79,9 @@ class BundleModel:
         return self.parser.get_parsed_content(name)
 
     @property
-    def output(self) -> str:
+    def output(self) -> Output:
         """What the channels of the network mean; a bundle that does not say has a softmax."""
-        return str(self.get("output")) if "output" in self.parser else "softmax"
+        return Output.of(self.get("output")) if "output" in self.parser else Output()
 
     def forget(self) -> None:
         """Let go of the parsed configs and the network in them; they are parsed again when they are asked for."""

@@ -45,6 +45,25 @@ PATHS = {  # where the parts of an evaluation lie, as steps from its engine
 }
 
 
+@dataclass(frozen=True)
+class FirstCases:
+    """What the first cases of a bundle say.
+
+    Args:
+        shape: ``(C, H, W, D)`` of the first image as the network gets it.
+        low: lowest intensity.
+        high: highest intensity.
+        label_channels: channels of the labels.
+        highest_label: their highest value.
+    """
+
+    shape: tuple[int, ...]
+    low: float
+    high: float
+    label_channels: int
+    highest_label: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class ForeignBundle:
     """A bundle of others: its config, where the parts of its evaluation lie in it, and what they lead to.
@@ -71,7 +90,7 @@ class ForeignBundle:
         for name, value in {"bundle_root": str(self.bundle), **self.overrides}.items():
             if name not in parser:
                 raise ValueError(f"override must be an id of configs/train, got {name!r}.")
-            parser[name] = value
+            parser[name] = as_before(value, parser[name])
         parser.parse()
         for name in self._unknown(parser):
             parser["network_def"].pop(name)
@@ -170,11 +189,11 @@ class ForeignBundle:
         if place not in self.parser:
             return []
         listed = self.parser.get_parsed_content(place)
-        return [{str(key): value for key, value in case.items()} for case in listed if isinstance(case, Mapping)]
+        return [with_image({str(key): value for key, value in case.items()}) for case in listed]
 
     @cached_property
-    def measured(self) -> tuple[tuple[int, ...], float, float, int]:
-        """Shape ``(C, H, W, D)`` of the first case as the network gets it, range of a few cases, channels of labels."""
+    def measured(self) -> FirstCases:
+        """What the first cases say, preprocessed."""
         preprocessing = self.made("preprocessing")
         images, labels = [], []
         for case in self.cases["test"][:MEASURED]:
@@ -185,13 +204,14 @@ class ForeignBundle:
             rule = "have volumes of three dimensions"
             raise ValueError(f"bundle must {rule}, got images of shape {tuple(images[0].shape)} after preprocessing.")
         low, high = min(float(one.min()) for one in images), max(float(one.max()) for one in images)
-        return tuple(images[0].shape), low, high, len(labels[0])
+        highest = max(float(one.max()) for one in labels)
+        return FirstCases(tuple(images[0].shape), low, high, len(labels[0]), highest)
 
     @cached_property
     def roi_size(self) -> list[int]:
         """The window of its inferer, or the volume."""
         inferer = self.made("inferer") if self.places["inferer"] else SimpleInferer()
-        size, shape = getattr(inferer, "roi_size", None), self.measured[0][1:]
+        size, shape = getattr(inferer, "roi_size", None), self.measured.shape[1:]
         if size is None:
             return list(shape)
         sizes = [size] * 3 if isinstance(size, int) else list(size)
@@ -205,7 +225,7 @@ class ForeignBundle:
             raise ValueError(f"network must be a torch module, got {type(network).__name__}.")
         device = next((one.device for one in network.parameters()), torch.device("cpu"))
         with torch.no_grad():
-            answer = network.eval()(torch.zeros(1, self.measured[0][0], *self.roi_size, device=device))
+            answer = network.eval()(torch.zeros(1, self.measured.shape[0], *self.roi_size, device=device))
         if isinstance(answer, Tensor):
             return answer.shape[1], None
         fitting = [
@@ -229,13 +249,23 @@ class ForeignBundle:
             if type(one).__name__ in ("Activationsd", "AsDiscreted")
         ]
         alone = any(sigmoid == (True,) or (threshold and threshold[0] is not None) for sigmoid, threshold in asked)
-        channels, labels = self.logits[0], self.measured[3]
-        output = Output("sigmoid" if alone or channels == 1 else "softmax")
-        wanted = channels if output.is_sigmoid else 1
-        if labels != wanted:
-            rule = f"have {wanted} channel{'s' * (wanted != 1)} under a {output.kind} of {channels}"
+        channels, labels = self.logits[0], self.measured.label_channels
+        kind = "sigmoid" if alone or channels == 1 else "softmax"
+        wanted = 1 if kind == "softmax" else channels
+        if labels != wanted and not self._are_indices(channels):
+            rule = f"have {wanted} channel{'s' * (wanted != 1)} under a {kind} of {channels}"
             raise ValueError(f"labels must {rule}, got {labels} after preprocessing.")
-        return output
+        return Output(kind)
+
+    def _are_indices(self, channels: int) -> bool:
+        """Tell whether labels are the indices of channels."""
+        return self.measured.label_channels == 1 and self.measured.highest_label < channels
+
+    @property
+    def one_hot(self) -> bool:
+        """Whether each channel asks for one class of labels that are indices."""
+        channels = self.logits[0]
+        return self.output.is_sigmoid and channels > 1 and self.measured.label_channels == 1
 
     @property
     def named_channels(self) -> list[str]:
@@ -269,6 +299,17 @@ def foreign_config(bundle: Path) -> dict[str, Any]:
     raise ValueError(f"bundle must be a folder with configs/train.json or train.yaml, got {str(bundle)!r}.")
 
 
+def as_before(value: Any, before: Any) -> Any:
+    """Return a folder with a slash at its end if the one in its place has it: configs add file names to it.
+
+    Example:
+        >>> as_before("mine", "/workspace/data/"), as_before("mine/", "/workspace/data"), as_before(3, "a/")
+        ('mine/', 'mine/', 3)
+    """
+    both = isinstance(value, str) and isinstance(before, str)
+    return f"{value}/" if both and before.endswith("/") and not value.endswith("/") else value
+
+
 def targets(config: Any, path: str = "") -> Iterator[tuple[str, str]]:
     """Yield the id and the ``_target_`` of every object of a config.
 
@@ -281,6 +322,17 @@ def targets(config: Any, path: str = "") -> Iterator[tuple[str, str]]:
     parts = config.items() if isinstance(config, Mapping) else enumerate(config) if isinstance(config, list) else ()
     for key, value in parts:
         yield from targets(value, f"{path}#{key}" if path else str(key))
+
+
+def with_image(case: dict[str, Any]) -> dict[str, Any]:
+    """Return a case whose files its transforms join to an image, with these as the files of the image.
+
+    Example:
+        >>> with_image({"artery": "1/a.nii", "vein": "1/v.nii", "label": "1/l.nii"})["image"]
+        ['1/a.nii', '1/v.nii']
+    """
+    files = [value for key, value in case.items() if key != "label" and isinstance(value, (str, Path))]
+    return case if "image" in case or not files else {**case, "image": files}
 
 
 def named(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
