@@ -30,7 +30,7 @@ WORK = {  # what does the work, or begins it
         *("compare_models", "write_comparison", "leaderboard_rows", "write_leaderboard"),
     ),
     data_command: ("write_phantom", "build_bundle_network", "convert_checkpoint"),
-    share_command: ("Package", "copy_bundle", "fetch_bundle", "install_app"),
+    share_command: ("Package", "copy_bundle", "fetch_bundle", "install_app", "Wrapping"),
     audit_command: ("NNUNetAudit",),
 }
 
@@ -532,6 +532,7 @@ ORDINARY = {
 ORDINARY |= {"tracking": None, "device": "cpu", "fold": "0", "model_names": "m", "surrogate": "models/model_vaft.pt"}
 ORDINARY |= {"checkpoint": "models/model.pt", "dataset": "decathlon", "table": "table1", "cases": "3", "classes": None}
 ORDINARY |= {"recipe": "pgd", "start": "models/model.pt", "output": "new", "value_range": "0,1"}
+ORDINARY |= {"roi_size": "8,8,8"}
 KINDS = {"text": ["new", "größe", "a b", "x#1"], "number": ["3", "7"], "true|false": ["true", "False", "no"]}
 IDS = {"--seed": "3", "--num_workers": "1", "--roi_size": "[8,8,8]", "--eps": "$1 / 255", "--overlap": "0.25"}
 ODD = ["", "$x", "@seed", "%a.json#b", "a#b", "::", "#", "1e3", "None", "nan", "-1", "1e999", "9" * 500, "[" * 300]
@@ -575,6 +576,7 @@ def line_of(command, chance):
     for option in command.params:
         needed = option.name in command.places
         value = ORDINARY.get(option.name, chance.choice(KINDS[option.type.name]))
+        value = "a,b" if needed and value is None else value
         if value is None or not (needed or option.name == "attack" or chance.random() < 0.3):
             continue
         words += [value] if needed and len(words) == 1 else [f"--{option.name}={value}"]

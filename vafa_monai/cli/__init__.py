@@ -19,7 +19,7 @@ from vafa_monai.cli.data_command import convert, phantom, prepare
 from vafa_monai.cli.report_command import compare, demo, leaderboard, report, reproduce
 from vafa_monai.cli.run_command import attack, benchmark, evaluate, harden, study, train
 from vafa_monai.cli.say import clean, complain
-from vafa_monai.cli.share_command import adopt, bundle, fetch, label_app, package
+from vafa_monai.cli.share_command import adopt, bundle, fetch, label_app, package, wrap
 
 __all__ = [
     "adopt",
@@ -44,11 +44,12 @@ __all__ = [
     "reproduce",
     "study",
     "train",
+    "wrap",
 ]
 
 CHAPTERS: dict[str, tuple[Callable[..., None], ...]] = {
     "Try it": (demo, phantom),
-    "Prepare": (bundle, adopt, prepare, convert),
+    "Prepare": (bundle, adopt, wrap, prepare, convert),
     "Train and attack": (train, harden, evaluate, attack, benchmark, study),
     "Audit": (audit, audit_nnunet),
     "Read": (report, compare, leaderboard, reproduce),

@@ -1,4 +1,4 @@
-"""Commands that share and deploy bundles: bundle, adopt, package, fetch, label_app."""
+"""Commands that share and deploy bundles: bundle, adopt, wrap, package, fetch, label_app."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from vafa_monai.label.app import install_app
 from vafa_monai.runs.adopt import Adoption
 from vafa_monai.runs.foreign import foreign_config
 from vafa_monai.runs.shipped import copy_bundle
+from vafa_monai.runs.wrap import Wrapping
 from vafa_monai.sharing.archive import MOST_BYTES
 from vafa_monai.sharing.fetch import fetch_bundle
 from vafa_monai.sharing.package import Package
 
-__all__ = ["adopt", "bundle", "fetch", "label_app", "package"]
+__all__ = ["adopt", "bundle", "fetch", "label_app", "package", "wrap"]
 
 UNTRIED = "the network, its weights in it and its export, because that executes the configs; --trust tries them"
 
@@ -60,6 +61,54 @@ def adopt(
         say=say,
     )
     say(f"bundle: {job.write()}")
+
+
+def wrap(  # noqa: PLR0913 - what a network does not say of itself
+    network: str,
+    output: str,
+    images: str,
+    labels: str,
+    classes: str,
+    weights: str | None = None,
+    roi_size: str | None = None,
+    value_range: str | None = None,
+    sigmoid: bool = False,
+) -> None:
+    """Make a bundle of a network that has none, which all commands but train and harden take.
+
+    Args:
+        network: file of torch.jit.save or, if it ends with .pt2, of torch.export.save, or package.module:function,
+            which returns the network; each is executed.
+        output: folder of the bundle; it appears whole or not at all.
+        images: folder of the images, in the intensities that the network gets.
+        labels: folder of the labels, in the order of the images by name and in their grid.
+        classes: names of the output channels with commas between, background first.
+        weights: file of the weights; by default those that the network comes with.
+        roi_size: window in voxels, such as 96,96,96, that the network is slid with; by default it gets whole volumes.
+        value_range: lowest and highest intensity with a comma between; by default the range of each case.
+        sigmoid: every channel says yes or no by itself; labels then have the channels along their last axis.
+    """
+    job = Wrapping(
+        network=network,
+        output=Path(output),
+        images=images,
+        labels=labels,
+        classes=classes.split(","),
+        weights=None if weights is None else Path(weights),
+        roi_size=None if roi_size is None else whole_numbers("roi_size", roi_size),
+        value_range=None if value_range is None else ends(value_range),
+        sigmoid=sigmoid,
+        say=say,
+    )
+    say(f"bundle: {job.write()}")
+
+
+def whole_numbers(name: str, text: str) -> list[int]:
+    """Return the three whole numbers of a text."""
+    parts = text.strip("[]() ").split(",")
+    if len(parts) != 3 or not all(part.strip().isdecimal() for part in parts):
+        raise ValueError(f"{name} must be three whole numbers with commas between, got {text!r}.")
+    return [int(part) for part in parts]
 
 
 def ends(text: str) -> list[float]:
