@@ -365,6 +365,82 @@ def test_evaluation_that_asks_for_clicks_is_refused(foreign, data):
         adopted(foreign(config), data)
 
 
+CROP = {"_target_": "RandSpatialCropd", "keys": BOTH, "roi_size": [14, 14, 14], "random_size": False}
+SHIFT = {"_target_": "RandShiftIntensityd", "keys": "image", "offsets": 0.5, "prob": 1.0}
+
+
+def trained(config, loss):
+    """A foreign config with a trainer of its own, whose random transforms leave the range of intensities."""
+    config = deepcopy(config)
+    config["loss"], config["optimizer"] = loss, {"_target_": "torch.optim.Adam", "params": "$@network.parameters()"}
+    config["train"]["random_transforms"] = [CROP, SHIFT]
+    config["train"]["preprocessing"] = {
+        "_target_": "Compose",
+        "transforms": "$@train#deterministic_transforms + @train#random_transforms",
+    }
+    data = "$[{'image': i, 'label': l} for i, l in zip(@images, @labels)][:2]"
+    config["validate"]["dataset"]["data"] = data.replace("[:2]", "[2:]")
+    config["train"]["dataset"] = {"_target_": "CacheDataset", "data": data, "transform": "@train#preprocessing"}
+    config["train"]["dataloader"] = {"_target_": "DataLoader", "dataset": "@train#dataset", "batch_size": 2}
+    config["train"]["trainer"] = {
+        "_target_": "SupervisedTrainer",
+        "max_epochs": 100,
+        "device": "@device",
+        "train_data_loader": "@train#dataloader",
+        "network": "@network",
+        "loss_function": "@loss",
+        "optimizer": "@optimizer",
+    }
+    return config
+
+
+HARDENED = {
+    "softmax": trained(FOREIGN, {"_target_": "DiceFocalLoss", "to_onehot_y": True, "softmax": True}),
+    "regions": trained(sigmoid([YES, ABOVE]), {"_target_": "DiceLoss", "sigmoid": True}),
+}
+
+
+@pytest.mark.parametrize("config", HARDENED.values(), ids=HARDENED)
+def test_adopted_bundle_is_hardened_by_its_own_trainer_and_loss(config, foreign, data):
+    count = config["network_def"]["out_channels"]
+    outputs = {"pred": {"channel_def": {str(number): f"class {number}" for number in range(count)}}}
+    bundle = foreign(config, {**METADATA, "network_data_format": {"outputs": outputs}})
+    copy, lines = adopted(bundle, data)
+    assert "harden: with the bundle's own trainer and loss" in lines
+    parts = json.loads((copy / "dataset.json").read_text())
+    assert [len(parts[name]) for name in ("training", "validation", "test")] == [1, 1, 1]
+    before = (copy / "models" / "model.pt").read_bytes()
+    overlays = ["harden", "hardening/mixed"]
+    run = BundleRun(bundle=copy, overlays=overlays, overrides={"hardening#epochs": 1, "validation_steps": 1})
+    run.check()
+    run.run(progress="train#trainer")
+    record = json.loads((copy / "models" / "model_mixed.training.json").read_text())
+    (found,) = record["selection"]["validations"]
+    assert 0 <= found["val_mean_dice_adv"] <= found["val_mean_dice"] <= 1
+    assert (copy / "models" / "model.pt").read_bytes() == before
+    evaluation = BundleRun(
+        bundle=copy, overlays=["evaluate"], overrides={"ckpt_path": str(copy / "models" / "model_mixed.pt")}
+    )
+    assert 0 <= evaluation.run("validate#evaluator").metrics["val_mean_dice"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (FOREIGN, "there is no trainer with a loss and training cases"),
+        (
+            trained(changed(train__deterministic_transforms=[*LOAD]), {"_target_": "DiceLoss"}),
+            "its inputs have no range; --value_range says it",
+        ),
+    ],
+    ids=["no trainer", "no range"],
+)
+def test_why_a_copy_cannot_be_hardened_is_said(config, reason, foreign, data):
+    copy, lines = adopted(foreign(config), data)
+    assert f"harden: not possible, {reason}" in lines
+    assert not (copy / "configs" / "harden.json").exists()
+
+
 def test_findings_say_where_they_are_from(foreign, data):
     _, lines = adopted(foreign(), data)
     assert lines == [
@@ -372,6 +448,7 @@ def test_findings_say_where_they_are_from(foreign, data):
         "output: softmax (postprocessing and labels)",
         "value_range: [0.0, 1.0] (ScaleIntensityRanged)",
         "roi_size: [16, 16, 16] (validate#inferer)",
+        "harden: not possible, there is no trainer with a loss and training cases",
     ]
 
 

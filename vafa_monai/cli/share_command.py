@@ -41,7 +41,7 @@ def adopt(
     value_range: str | None = None,
     **overrides: Any,
 ) -> None:
-    """Make a copy of another's bundle that all commands but train and harden take; its configs are executed.
+    """Make a copy of another's bundle that our commands take; its configs are executed.
 
     Args:
         bundle: folder of the bundle, such as one of the model zoo; it is only read.

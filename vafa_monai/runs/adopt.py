@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vafa_monai.data.files import read_json, whole_folder, write_json
+from vafa_monai.runs.adopt_training import harden_overlay, split_training, trainable_ids, why_not_trainable
 from vafa_monai.runs.foreign import SLACK, ForeignBundle, foreign_config
 from vafa_monai.runs.shipped import METADATA, copy_tree, overlay_folder
 
@@ -28,6 +29,29 @@ OWN_LABEL = [
     {"_target_": "CopyItemsd", "keys": "own_label", "names": "label"},
 ]
 PLACES = {"ckpt_dir": "$@bundle_root + '/models'", "output_dir": "$@bundle_root + '/eval'"}
+LOADED = {
+    "dataset": {"_target_": "Dataset", "data": "@validate#data", "transform": "@validate#preprocessing"},
+    "dataloader": {
+        "_target_": "DataLoader",
+        "dataset": "@validate#dataset",
+        "batch_size": "@val_batch_size",
+        "num_workers": "@num_workers",
+    },
+}
+EVALUATED = {
+    "device": "@device",
+    "val_data_loader": "@validate#dataloader",
+    "network": "@network",
+    "inferer": "@validate#inferer",
+    "postprocessing": "@validate#postprocessing",
+    "val_handlers": "@validate#handlers",
+}
+MEAN_DICE = {
+    "val_mean_dice": {
+        "_target_": "MeanDice",
+        "output_transform": "$monai.handlers.from_engine(['pred', 'label'])",
+    }
+}
 ADAPTER = "vafa_monai.inferers.OutputAdapter"
 
 
@@ -181,7 +205,34 @@ class Adoption:
         kept = {"initialize": [], "device": device, "seed": 0, **config, **self.overrides}
         validate = {**config.get("validate", {}), "evaluator": self.foreign.part("evaluator")}
         places = {"validate": validate, "imports": imports, "bundle_root": "."}
-        return {**kept, **places, **PLACES, **self.network(), **self.ids()}
+        found = {**kept, **places, **PLACES, **self.network(), **self.ids()}
+        return {**found, **self._training(found)} if self.trainable else found
+
+    @cached_property
+    def trainable(self) -> bool:
+        """Whether the copy can be hardened; if not, why is said."""
+        reason = why_not_trainable(self.foreign, self.foreign.cases, not self.standardized)
+        self.say(f"harden: not possible, {reason}" if reason else "harden: with the bundle's own trainer and loss")
+        return not reason
+
+    def _training(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the ids of a training, and of its validation on the cases that select the model."""
+        ids = trainable_ids(self.foreign)
+        evaluator = self.foreign.part("evaluator")
+        validate = {
+            **config["validate"],
+            "key_metric": evaluator.get("key_val_metric", MEAN_DICE),
+            "handlers": [{"_target_": "StatsHandler", "iteration_log": False}],
+            "data": "$monai.data.load_decathlon_datalist(@datalist, True, 'validation')",
+            "preprocessing": {"_target_": "Compose", "transforms": ["@adopted#preprocessing"]},
+            "postprocessing": {"_target_": "Compose", "transforms": ["@adopted#postprocessing"]},
+            "inferer": "@adopted#inferer",
+            **LOADED,
+            "evaluator": {**evaluator, **EVALUATED, "key_val_metric": "@validate#key_metric"},
+        }
+        theirs = foreign_config(self.bundle).get("train", {})
+        first = [*config["initialize"], "$monai.utils.set_determinism(seed=@seed)"]
+        return {**ids, "train": {**theirs, **ids["train"]}, "validate": validate, "initialize": first}
 
     def evaluate_config(self) -> dict[str, Any]:
         """Return the overlay of the evaluation, with the bundle's own processing in it."""
@@ -199,26 +250,14 @@ class Adoption:
             *([] if self.foreign.output.is_sigmoid else CLASSES),
             *(OWN_LABEL if self.foreign.one_hot else []),
         ]
-        dataset = {"_target_": "Dataset", "data": "@validate#data", "transform": "@validate#preprocessing"}
         return {
             **ours,
             **(read_json(overlay_folder() / "zscored.json", "config") if self.standardized else {}),
             "validate#preprocessing": {"_target_": "Compose", "transforms": [own, *labels]},
             "validate#postprocessing": {"_target_": "Compose", "transforms": [*grid, "@adopted#postprocessing"]},
             "validate#inferer": "@adopted#inferer",
-            "validate#dataset": dataset,
-            "validate#dataloader": {
-                "_target_": "DataLoader",
-                "dataset": "@validate#dataset",
-                "batch_size": "@val_batch_size",
-                "num_workers": "@num_workers",
-            },
-            "validate#evaluator#device": "@device",
-            "validate#evaluator#val_data_loader": "@validate#dataloader",
-            "validate#evaluator#network": "@network",
-            "validate#evaluator#inferer": "@validate#inferer",
-            "validate#evaluator#postprocessing": "@validate#postprocessing",
-            "validate#evaluator#val_handlers": "@validate#handlers",
+            **{f"validate#{name}": value for name, value in LOADED.items()},
+            **{f"validate#evaluator#{name}": value for name, value in EVALUATED.items()},
         }
 
     def write(self) -> Path:
@@ -236,5 +275,10 @@ class Adoption:
             shutil.copytree(overlay_folder() / "attacks", configs / "attacks", dirs_exist_ok=True)
             write_json(configs / "train.json", json.loads(json.dumps(train, default=str)))
             write_json(configs / "evaluate.json", evaluate)
-            write_json(folder / "dataset.json", {"name": self.bundle.name, **self.foreign.cases})
+            cases = self.foreign.cases
+            if self.trainable:
+                shutil.copytree(overlay_folder() / "hardening", configs / "hardening", dirs_exist_ok=True)
+                write_json(configs / "harden.json", harden_overlay(overlay_folder(), self.foreign.output.is_sigmoid))
+                cases = split_training(cases)
+            write_json(folder / "dataset.json", {"name": self.bundle.name, **cases})
         return self.output

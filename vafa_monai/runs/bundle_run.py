@@ -123,7 +123,7 @@ class BundleRun:
         if "train#data" not in parser or "validate#preprocessing" not in parser:
             return
         names = {"num_classes": "num_classes", "value_range": "value_range", "roi_size": "least_size"}
-        names["in_channels"] = "network_def#in_channels"
+        names |= {"in_channels": "network_def#in_channels", "output": "output"}
         known = {argument: parser.get_parsed_content(name) for argument, name in names.items() if name in parser}
         data = [*parser.get_parsed_content("train#data"), *parser.get_parsed_content("validate#data")]
         check_cases(data, preprocessing=parser.get_parsed_content("validate#preprocessing"), **known)

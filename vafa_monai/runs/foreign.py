@@ -149,6 +149,22 @@ class ForeignBundle:
         inferer = self._place(engine, "inferer")
         return {"evaluator": engine, **{name: str(one) for name, one in found.items()}, "inferer": inferer or ""}
 
+    @cached_property
+    def training(self) -> dict[str, str]:
+        """The config ids of the trainer and of its parts, as far as there are any."""
+        engine = self.engine("Trainer", "train#trainer")
+        steps = {
+            "data": ("train_data_loader", "dataset", "data"),
+            "preprocessing": ("train_data_loader", "dataset", "transform"),
+            "batch_size": ("train_data_loader", "batch_size"),
+            "loss": ("loss_function",),
+            "epochs": ("max_epochs",),
+            "inferer": ("inferer",),
+        }
+        found = {name: self._place(engine, *path) for name, path in steps.items()} if engine else {}
+        known = {name: place for name, place in found.items() if place is not None}
+        return {**({"trainer": engine} if engine else {}), **known}
+
     def _place(self, first: str, *steps: str) -> str | None:
         """Return the id where steps from an id lead, through references; nothing if there is no such place."""
         place = first
@@ -174,9 +190,8 @@ class ForeignBundle:
     @cached_property
     def cases(self) -> dict[str, list[dict[str, Any]]]:
         """Its cases by the parts of a datalist; those that it validates on are tested. Equal file names get others."""
-        trainer = self.engine("Trainer", "train#trainer")
-        training = self._place(trainer, "train_data_loader", "dataset", "data") if trainer else None
-        found = {"test": self._listed(self.places["data"]), "training": self._listed(training or "train#dataset#data")}
+        training = self.training.get("data", "train#dataset#data")
+        found = {"test": self._listed(self.places["data"]), "training": self._listed(training)}
         if not found["test"]:
             where = {name: self.parser[name] for name in ("dataset_dir", *self.overrides) if name in self.parser}
             raise ValueError(f"bundle must find a case to validate on, got none with {where}.")
