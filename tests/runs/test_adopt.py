@@ -324,7 +324,6 @@ class Heads(nn.Module):
 
 def test_network_that_answers_with_a_dictionary_is_asked_for_its_logits(foreign, data, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.delitem(sys.modules, "scripts", raising=False)
     plain, _ = adopted(foreign(), data)
     bundle = plain.parent / "foreign"
     wanted = own_dice(bundle, data)
@@ -382,6 +381,8 @@ def trained(config, loss):
     config["validate"]["dataset"]["data"] = data.replace("[:2]", "[2:]")
     config["train"]["dataset"] = {"_target_": "CacheDataset", "data": data, "transform": "@train#preprocessing"}
     config["train"]["dataloader"] = {"_target_": "DataLoader", "dataset": "@train#dataset", "batch_size": 2}
+    config["validate"]["key_metric"] = config["validate"]["evaluator"]["key_val_metric"]
+    config["validate"]["evaluator"]["key_val_metric"] = "@validate#key_metric"
     config["train"]["trainer"] = {
         "_target_": "SupervisedTrainer",
         "max_epochs": 100,
@@ -476,9 +477,20 @@ def test_every_command_takes_an_adopted_bundle(foreign, data, tmp_path, monkeypa
     monkeypatch.setattr(sys, "path", [*sys.path])
     run("adopt", "foreign", "mine", "--dataset_dir", data)
     run("attack", "mine", "pgd", "--attack_steps", 1)
-    run("benchmark", "mine", "--attacks", "ensemble", "--dataset_dir", data, "--attack#steps", 1, "--attack#queries", 1)
+    run(
+        "benchmark",
+        "mine",
+        "--attacks",
+        "ensemble",
+        "--dataset_dir",
+        "mine",
+        "--attack#steps",
+        1,
+        "--attack#queries",
+        1,
+    )
     try:
-        run("audit", "mine", "--dataset_dir", data, "--eps", 0.02, "--steps", 2)
+        run("audit", "mine", "--dataset_dir", "mine", "--eps", 0.02, "--steps", 2)
     except SystemExit as ended:
         assert ended.code == 3  # noqa: PT017 - a network without training fails checks
     run("report", "mine/eval/results")

@@ -123,15 +123,19 @@ def test_wrapped_network_gives_its_own_figures_and_is_attacked(form, network, da
         ({"network": "model"}, "network must be a file that ends with .ts, .pt, .pt2, or package.module:function, got"),
         ({"network": "my_networks:nothing"}, "network must be a torch module, got int from 'my_networks:nothing'"),
         ({"network": "none.ts"}, "network must be a file, got 'none.ts'"),
+        ({"labels": "shifted"}, "images and labels must have the same numbers in their names, got .*case_1.*case_2"),
         ({"images": "nowhere"}, "images and labels must be as many files, one at least, got 0 of 'nowhere' and 2 of"),
         ({"classes": CLASSES[:2]}, "classes must be the 3 different names of the channels of the network"),
     ],
-    ids=["no network", "no module", "no file", "no images", "classes"],
+    ids=["no network", "no module", "no file", "other labels", "no images", "classes"],
 )
 def test_what_cannot_be_wrapped_is_refused_in_a_sentence(changes, sentence, network, data, monkeypatch):
     monkeypatch.syspath_prepend(data)
     monkeypatch.chdir(data)
     of_a_module(network, data)
+    (data / "shifted").mkdir()
+    for number in (0, 2):
+        (data / "shifted" / f"case_{number}.nii.gz").touch()
     given = {"network": "my_networks:build", "images": "images", "labels": "labels", "classes": CLASSES}
     with pytest.raises(ValueError, match=sentence):
         Wrapping(**{**given, **changes}, output=data / "mine", roi_size=ROI).write()

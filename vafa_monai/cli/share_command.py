@@ -56,7 +56,7 @@ def adopt(
         bundle=Path(bundle),
         output=Path(output),
         overrides=parsed(foreign_config(Path(bundle)), beside(overrides, dataset_dir=dataset_dir)),
-        classes=None if classes is None else classes.split(","),
+        classes=None if classes is None else [name.strip() for name in classes.split(",")],
         value_range=None if value_range is None else ends(value_range),
         say=say,
     )
@@ -93,7 +93,7 @@ def wrap(  # noqa: PLR0913 - what a network does not say of itself
         output=Path(output),
         images=images,
         labels=labels,
-        classes=classes.split(","),
+        classes=[name.strip() for name in classes.split(",")],
         weights=None if weights is None else Path(weights),
         roi_size=None if roi_size is None else whole_numbers("roi_size", roi_size),
         value_range=None if value_range is None else ends(value_range),

@@ -121,7 +121,7 @@ def _check_list(data: Sequence[Mapping[str, Any]], unique_names: bool) -> None:
                 value = case.get(kind) if isinstance(case, Mapping) else case
                 raise ValueError(f"case must have a path, or a list of them, as {kind!r}, got {value!r}.")
         name = case.get(CASE_NAME) or Path(_files(case["image"])[0]).name
-        stem = (name.removesuffix(".gz").rpartition(".")[0] or name).casefold()
+        stem = (name if CASE_NAME in case else name.removesuffix(".gz").rpartition(".")[0] or name).casefold()
         if unique_names and stem in names:
             both = f"{name!r} twice" if name == names[stem] else f"{names[stem]!r} and {name!r}"
             raise ValueError(f"images must have file names that differ, got {both}.")
@@ -243,6 +243,7 @@ class Labels:
 
     def check(self, label: torch.Tensor, when: str, where: str) -> None:
         """Check that a label holds classes, or 0 and 1 in each channel."""
+        label = label if label.is_floating_point() else label.long()
         low, high, broken = float(label.min()), float(label.max()), int((label != label.round()).sum())
         if self.output.is_sigmoid and len(label) != self.num_classes:
             rule = f"have the {self.num_classes} channels of the network, each 0 or 1{when}"

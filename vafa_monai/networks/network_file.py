@@ -52,11 +52,14 @@ class FrozenNetwork(nn.Module):
 
     def __init__(self, network: nn.Module, path: str | Path) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.path, self.place = network, str(path), torch.device("cpu")
         digest = hashlib.sha256(Path(path).read_bytes()).digest()
         self.register_buffer("sha256", torch.frombuffer(bytearray(digest), dtype=torch.uint8))
 
     def forward(self, volume: Tensor) -> Tensor:
         """Run the program."""
+        if volume.device != self.place:  # its constants do not move
+            self.network = torch.jit.load(self.path, map_location=volume.device).eval()
+            self.place = volume.device
         logits: Tensor = self.network(volume)
         return logits

@@ -24,11 +24,12 @@ SHARED = ("attack.json", "tiles.json", "zscored.json")
 OWN = ("preprocessing", "postprocessing", "inferer")  # what decides a figure, kept as the bundle has it
 GRID = [{"_target_": "CopyItemsd", "keys": "pred", "names": "grid_pred"}]  # in the network's own grid
 CLASSES = [{"_target_": "AsDiscreted", "keys": "grid_pred", "argmax": True}]
-OWN_LABEL = [
-    {"_target_": "DeleteItemsd", "keys": "label"},
-    {"_target_": "CopyItemsd", "keys": "own_label", "names": "label"},
-]
-PLACES = {"ckpt_dir": "$@bundle_root + '/models'", "output_dir": "$@bundle_root + '/eval'"}
+OWN_LABEL = [{"_target_": "AsDiscreted", "keys": "label", "argmax": True}]  # indices, from one channel a class
+PLACES = {
+    "ckpt_dir": "$@bundle_root + '/models'",
+    "output_dir": "$@bundle_root + '/eval'",
+    "dataset_dir": "@bundle_root",
+}
 LOADED = {
     "dataset": {"_target_": "Dataset", "data": "@validate#data", "transform": "@validate#preprocessing"},
     "dataloader": {
@@ -163,7 +164,7 @@ class Adoption:
             "eps": "$4 / 255",
             "q_max": 20,
             "model_file": "model.pt",
-            "datalist": "$@bundle_root + '/dataset.json'",
+            "datalist": "$@dataset_dir + '/dataset.json'",
             "val_batch_size": 1,
             "num_workers": 0,
             "cache_rate": 0.0,
@@ -173,6 +174,8 @@ class Adoption:
         """Return what the channels mean, as a config has it; a channel that is called so is the background."""
         kind = str(self.foreign.output.kind)
         background = next((number for number, name in enumerate(classes) if name.lower() == "background"), None)
+        if self.foreign.one_hot and background is None:
+            background = 0  # of class indices it is the first
         usual = background is None if self.foreign.output.is_sigmoid else background in (0, None)
         return kind if usual else {"_target_": "vafa_monai.losses.Output", "kind": kind, "background": background}
 
@@ -221,7 +224,7 @@ class Adoption:
         evaluator = self.foreign.part("evaluator")
         validate = {
             **config["validate"],
-            "key_metric": evaluator.get("key_val_metric", MEAN_DICE),
+            "key_metric": self.foreign.key_metric or MEAN_DICE,
             "handlers": [{"_target_": "StatsHandler", "iteration_log": False}],
             "data": "$monai.data.load_decathlon_datalist(@datalist, True, 'validation')",
             "preprocessing": {"_target_": "Compose", "transforms": ["@adopted#preprocessing"]},
@@ -242,8 +245,7 @@ class Adoption:
         ours.pop("validate#postprocessing#transforms")
         labels: list[dict[str, Any]] = [{"_target_": "CopyItemsd", "keys": "label", "names": "native_label"}]
         if self.foreign.one_hot:  # attacks and measures take channels, its own postprocessing indices
-            own_label = {"_target_": "CopyItemsd", "keys": "label", "names": "own_label"}
-            labels = [own_label, {"_target_": "AsDiscreted", "keys": "label", "to_onehot": "@num_classes"}, *labels]
+            labels = [{"_target_": "AsDiscreted", "keys": "label", "to_onehot": "@num_classes"}, *labels]
         own = {"_target_": "vafa_monai.data.NamedCase", "transform": "@adopted#preprocessing"}
         grid = [
             *GRID,

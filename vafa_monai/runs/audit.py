@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from monai.utils import ensure_tuple
+
 from vafa_monai.attacks.validation import strength
 from vafa_monai.audit.audited_model import AuditedModel, Check, CheckResult, Measured, Status
 from vafa_monai.audit.engine import CHECKS, as_json, audit_document, run_audit
@@ -253,7 +255,7 @@ class BundleAudit:
             "surrogate": None if other is None else sha256(self._file(other)),
             "images": self._splits,
             "grid": "files",
-            "labels": [sha256(case["label"]) for case in model.get("validate#data")],
+            "labels": ["".join(map(sha256, ensure_tuple(case["label"]))) for case in model.get("validate#data")],
             "run": run_facts(model.run, Path(model.get("datalist"))),
             "results": [[one.name, str(one.threat), one.dice] for one in measured],
             "versions": versions(),

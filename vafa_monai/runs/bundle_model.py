@@ -14,7 +14,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor, load_decathlon_datalist
 from monai.data.utils import affine_to_spacing
-from monai.utils import convert_to_tensor
+from monai.utils import convert_to_tensor, ensure_tuple
 from torch import Tensor, nn
 
 from vafa_monai.attacks.describe import describe
@@ -148,7 +148,7 @@ class BundleModel:
             except ValueError:  # the list has no such part
                 logging.getLogger(__name__).info("%s has no part %r", datalist, part)
                 continue
-            found[part] = [sha256(case["image"]) for case in listed]
+            found[part] = ["".join(map(sha256, ensure_tuple(case["image"]))) for case in listed]
         return found
 
     def audited(

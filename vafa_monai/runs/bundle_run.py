@@ -130,9 +130,20 @@ class BundleRun:
 
 
 def make_importable(bundle: Path) -> None:
-    """Let configs import the modules in the folder of a bundle, as they do where ``monai.bundle`` runs in it."""
-    if (bundle / "scripts").is_dir() and str(bundle.resolve()) not in sys.path:
-        sys.path.insert(0, str(bundle.resolve()))
+    """Let configs import the modules in the folder of a bundle, as they do where ``monai.bundle`` runs in it.
+
+    Those of another bundle, which have the same names, are forgotten.
+    """
+    own = str(bundle.resolve())
+    if not (bundle / "scripts").is_dir():
+        return
+    if own in sys.path:
+        sys.path.remove(own)
+    sys.path.insert(0, own)
+    known = getattr(sys.modules.get("scripts"), "__path__", None)
+    if known is not None and str(bundle.resolve() / "scripts") not in known:
+        for name in [one for one in sys.modules if one == "scripts" or one.startswith("scripts.")]:
+            del sys.modules[name]
 
 
 def hardening_overlays(bundle: Path, recipe: str) -> list[str]:

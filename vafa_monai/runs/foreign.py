@@ -179,6 +179,12 @@ class ForeignBundle:
                     return None
         return place
 
+    @property
+    def key_metric(self) -> dict[str, Any] | None:
+        """The config of the metric that its evaluation is judged by, if it has one."""
+        place = self._place(self.places["evaluator"], "key_val_metric")
+        return None if place is None else deepcopy(self.parser[place])
+
     def part(self, name: str) -> Any:
         """Return the config of a part, as it is written."""
         return deepcopy(self.parser[self.places[name]])
@@ -204,7 +210,8 @@ class ForeignBundle:
         if place not in self.parser:
             return []
         listed = self.parser.get_parsed_content(place)
-        return [with_image({str(key): value for key, value in case.items()}) for case in listed]
+        cases = [{str(key): absolute(value) for key, value in case.items()} for case in listed]
+        return [with_image(case) for case in cases]
 
     @cached_property
     def measured(self) -> FirstCases:
@@ -258,12 +265,11 @@ class ForeignBundle:
         Raises:
             ValueError: if the labels contradict it.
         """
-        asked = [
-            (getattr(one, "sigmoid", ())[:1], getattr(one, "threshold", ())[:1])
-            for one in flat(self.made("postprocessing"))
-            if type(one).__name__ in ("Activationsd", "AsDiscreted")
+        steps = [
+            one for one in flat(self.made("postprocessing")) if type(one).__name__ in ("Activationsd", "AsDiscreted")
         ]
-        alone = any(sigmoid == (True,) or (threshold and threshold[0] is not None) for sigmoid, threshold in asked)
+        asked = [told for one in steps for told in of_prediction(one)]
+        alone = "softmax" not in asked and ("sigmoid" in asked or "threshold" in asked)
         channels, labels = self.logits[0], self.measured.label_channels
         kind = "sigmoid" if alone or channels == 1 else "softmax"
         wanted = 1 if kind == "softmax" else channels
@@ -337,6 +343,28 @@ def targets(config: Any, path: str = "") -> Iterator[tuple[str, str]]:
     parts = config.items() if isinstance(config, Mapping) else enumerate(config) if isinstance(config, list) else ()
     for key, value in parts:
         yield from targets(value, f"{path}#{key}" if path else str(key))
+
+
+def absolute(value: Any) -> Any:
+    """Return the whole path of a file that is there, or of several, and anything else as it is."""
+    if isinstance(value, list):
+        return [absolute(one) for one in value]
+    return str(Path(value).resolve()) if isinstance(value, (str, Path)) and Path(value).is_file() else value
+
+
+def of_prediction(transform: Any) -> list[str]:
+    """Return what an ``Activationsd`` or ``AsDiscreted`` does to the prediction.
+
+    Example:
+        >>> from monai.transforms import AsDiscreted
+        >>> of_prediction(AsDiscreted(["label", "pred"], threshold=[0.5, None], argmax=[False, True]))
+        ['argmax']
+    """
+    places = [place for place, key in enumerate(transform.keys) if key == "pred"]
+    told = {name: getattr(transform, name, ()) for name in ("softmax", "sigmoid", "argmax", "threshold")}
+    return [
+        name for name, values in told.items() if any(values[place] not in (None, False) for place in places if values)
+    ]
 
 
 def with_image(case: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
-from vafa_monai.data.files import write_json
+from vafa_monai.data.files import file_name, write_json
 from vafa_monai.data.weights import read_weights
 from vafa_monai.runs.adopt import Adoption
 
@@ -50,6 +51,21 @@ EVALUATION: dict[str, Any] = {
         "postprocessing": "@validate#postprocessing",
     },
 }
+
+
+def numbers(text: str) -> list[int]:
+    """Return the numbers in a name.
+
+    Example:
+        >>> numbers("case_010_0000"), numbers("case_10")
+        ([10, 0], [10])
+    """
+    return [int(digits) for digits in re.findall(r"\d+", text)]
+
+
+def natural(path: Path) -> list[Any]:
+    """Return what sorts names by their numbers: ``case_2`` before ``case_10``, whatever follows."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file_name(path))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +110,12 @@ class Wrapping:
         if not images or len(images) != len(labels):
             got = f"{len(images)} of {self.images!r} and {len(labels)} of {self.labels!r}"
             raise ValueError(f"images and labels must be as many files, one at least, got {got}.")
+        for image, label in zip(images, labels, strict=True):
+            one, other = (numbers(file_name(path)) for path in (image, label))
+            if one[: len(other)] != other[: len(one)]:
+                raise ValueError(
+                    f"images and labels must have the same numbers in their names, got {image!r} and {label!r}."
+                )
         if self.is_file and not Path(self.network).is_file():
             raise ValueError(f"network must be a file, got {self.network!r}.")
         if not self.is_file and ":" not in self.network:
@@ -108,7 +130,7 @@ class Wrapping:
     @property
     def cases(self) -> tuple[list[str], list[str]]:
         """The files of images and of labels, in the order of their names."""
-        images, labels = (sorted(Path(one).resolve().glob("[!.]*")) for one in (self.images, self.labels))
+        images, labels = (sorted(Path(one).resolve().glob("[!.]*"), key=natural) for one in (self.images, self.labels))
         return [str(path) for path in images], [str(path) for path in labels]
 
     def write(self) -> Path:
