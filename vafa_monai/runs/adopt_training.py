@@ -20,7 +20,6 @@ SHARE = 10  # one of so many training cases selects the model
 
 def why_not_trainable(foreign: ForeignBundle, cases: Mapping[str, Sequence[Any]], has_range: bool) -> str:
     """Say why a bundle cannot be hardened; an empty text if it can."""
-    config = foreign.config
     if "trainer" not in foreign.training or not {"data", "loss"} <= foreign.training.keys():
         return "there is no trainer with a loss and training cases"
     trainer = foreign.parser[foreign.training["trainer"]]
@@ -32,8 +31,8 @@ def why_not_trainable(foreign: ForeignBundle, cases: Mapping[str, Sequence[Any]]
         return "its inputs have no range; --value_range says it"
     if foreign.one_hot:
         return "its labels are class indices under a sigmoid"
-    if len(cases.get("training", ())) < 2 or "optimizer" not in config:
-        return "it has fewer than two training cases, or no optimizer"
+    if len(cases.get("training", ())) < 2:
+        return "it has fewer than two training cases"
     return ""
 
 

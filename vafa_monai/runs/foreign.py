@@ -37,7 +37,6 @@ SCALED = {  # transforms of intensities that say the range that they lead to, by
 }
 INTENSITIES = ("Intensit", "Normalize", "Contrast")  # what the names of such transforms have
 PATHS = {  # where the parts of an evaluation lie, as steps from its engine
-    "dataloader": ("val_data_loader",),
     "data": ("val_data_loader", "dataset", "data"),
     "preprocessing": ("val_data_loader", "dataset", "transform"),
     "network": ("network",),
@@ -92,7 +91,7 @@ class ForeignBundle:
                 raise ValueError(f"override must be an id of configs/train, got {name!r}.")
             parser[name] = as_before(value, parser[name])
         parser.parse()
-        for name in self._unknown(parser):
+        for name in self.left_out:
             parser["network_def"].pop(name)
         parser.parse()
         return parser
@@ -105,12 +104,8 @@ class ForeignBundle:
     @cached_property
     def left_out(self) -> list[str]:
         """Arguments of its network that the class does not take here."""
-        parser = ConfigParser(foreign_config(self.bundle))
-        parser.parse()
-        return self._unknown(parser)
-
-    def _unknown(self, parser: ConfigParser) -> list[str]:
-        definition = parser.get("network_def", None)
+        make_importable(self.bundle)
+        definition = foreign_config(self.bundle).get("network_def", {})
         if not ConfigComponent.is_instantiable(definition):
             return []
         made = pydoc.locate(ConfigComponent(definition, "network_def").resolve_module_name())

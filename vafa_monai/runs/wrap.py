@@ -16,7 +16,7 @@ from torch import nn
 
 from vafa_monai.data.files import file_name, write_json
 from vafa_monai.data.weights import read_weights
-from vafa_monai.runs.adopt import Adoption
+from vafa_monai.runs.adopt import EVALUATED, LOADED, MEAN_DICE, Adoption
 
 __all__ = ["Wrapping"]
 
@@ -28,29 +28,15 @@ SHARED = {
     "bundle_root": ".",
     "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
     "network": "$@network_def.to(@device)",
+    "val_batch_size": 1,
+    "num_workers": 0,
 }
-DATASET = {"_target_": "Dataset", "transform": "@validate#preprocessing"}
 WINDOWS = {"_target_": "SlidingWindowInferer", "overlap": 0.25}
-METRIC = {"_target_": "MeanDice", "output_transform": "$monai.handlers.from_engine(['pred', 'label'])"}
-EVALUATION: dict[str, Any] = {
-    "preprocessing": {
-        "_target_": "Compose",
-        "transforms": [
-            {"_target_": "LoadImaged", "keys": BOTH},
-            {"_target_": "EnsureChannelFirstd", "keys": BOTH},
-            {"_target_": "EnsureTyped", "keys": BOTH, "dtype": "$torch.float32"},
-        ],
-    },
-    "dataloader": {"_target_": "DataLoader", "dataset": "@validate#dataset", "batch_size": 1},
-    "evaluator": {
-        "_target_": "SupervisedEvaluator",
-        "device": "@device",
-        "val_data_loader": "@validate#dataloader",
-        "network": "@network",
-        "inferer": "@validate#inferer",
-        "postprocessing": "@validate#postprocessing",
-    },
-}
+LOAD = [
+    {"_target_": "LoadImaged", "keys": BOTH},
+    {"_target_": "EnsureChannelFirstd", "keys": BOTH},
+    {"_target_": "EnsureTyped", "keys": BOTH, "dtype": "$torch.float32"},
+]
 
 
 def numbers(text: str) -> list[int]:
@@ -174,14 +160,17 @@ class Wrapping:
 
     def config(self) -> dict[str, Any]:
         """Return the config of an evaluation of the network."""
-        kind, pairs = self._kind, zip(*self.cases, strict=True)
-        metric = {**METRIC, "include_background": "sigmoid" in kind}
+        kind = self._kind
+        metric = {**MEAN_DICE["val_mean_dice"], "include_background": "sigmoid" in kind}
+        key_metric = {"key_val_metric": {"val_mean_dice": metric}}
         validate = {
-            **EVALUATION,
-            "dataset": {**DATASET, "data": [dict(zip(BOTH, pair, strict=True)) for pair in pairs]},
+            **LOADED,
+            "preprocessing": {"_target_": "Compose", "transforms": LOAD},
+            "data": [dict(zip(BOTH, pair, strict=True)) for pair in zip(*self.cases, strict=True)],
             "inferer": {**WINDOWS, "roi_size": list(self.roi_size)} if self.roi_size else {"_target_": "SimpleInferer"},
             "postprocessing": {"_target_": "Compose", "transforms": self._postprocessing(kind)},
-            "evaluator": {**EVALUATION["evaluator"], "key_val_metric": {"val_mean_dice": metric}},
+            "handlers": [],
+            "evaluator": {"_target_": "SupervisedEvaluator", **EVALUATED, **key_metric},
         }
         return {**SHARED, "network_def": self._definition(), "validate": validate}
 
